@@ -1,0 +1,80 @@
+"""Files written whole or not at all, and small JSON files read with clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omni_rt.errors import ModelFormatError
+
+MAX_JSON_BYTES = 256 << 20  # the largest real one, a tokenizer.json, is about 12 MB
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it when the block ends well.
+
+    The file is flushed to the disk before it is renamed, so a reader sees the old file or the whole new one. When the
+    block raises, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+    """
+    target = Path(path)
+    # The suffix is kept: writers such as soundfile choose the format by it.
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(_permissions(target))
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_directory(target.parent)
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the JSON object in `path`; raise ModelFormatError when it is not one."""
+    where = Path(path)
+    try:
+        size = where.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise ModelFormatError(
+                f"{where}: {size} bytes of JSON, at most {MAX_JSON_BYTES} are read; is it the right file?"
+            )
+        data = json.loads(where.read_bytes())
+    except OSError as error:
+        raise ModelFormatError(
+            f"{where}: cannot be read ({error.strerror or error}); check the path and permissions"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{where}: is not JSON ({error}); download the file again") from error
+    if not isinstance(data, dict):
+        raise ModelFormatError(f"{where}: holds a JSON {type(data).__name__}, expected an object")
+    return data
+
+
+def _permissions(target: Path) -> int:
+    """Return the mode that a plain open() would have given: the old file's, or 0o666 less the umask."""
+    try:
+        return target.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _flush_directory(directory: Path) -> None:
+    """Flush the rename itself, where the platform lets a directory be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
