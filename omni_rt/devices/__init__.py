@@ -1,0 +1,37 @@
+"""Devices: where ops run."""
+
+from __future__ import annotations
+
+from omni_rt.devices.device import Device
+from omni_rt.errors import DeviceError
+
+
+def open_device(name: str = "auto", *, strict: bool = False, max_memory: int | None = None) -> Device:
+    """Open a device by name: "auto", "cpu", "wgpu", "wgpu:1".
+
+    "auto" takes the first real GPU and else the CPU; a software adapter is used only when asked for by name. Raises
+    DeviceError when no such adapter exists, naming those that do.
+    """
+    from omni_rt.devices.cpu import CpuDevice
+
+    if name == "cpu":
+        return CpuDevice(strict=strict, max_memory=max_memory)
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "wgpu") or (index and not index.isdigit()) or (kind == "auto" and index):
+        raise DeviceError(f"unknown device {name!r}: the names are auto, cpu, wgpu, wgpu:0, wgpu:1, ...")
+    from omni_rt.devices.webgpu import WebGpuDevice, adapters
+
+    found = adapters()
+    if kind == "auto":
+        real = [adapter for adapter in found if not adapter.software]
+        if not real:
+            return CpuDevice(strict=strict, max_memory=max_memory)
+        return WebGpuDevice(real[0], strict=strict, max_memory=max_memory)
+    chosen = int(index or 0)
+    if chosen >= len(found):
+        listing = ", ".join(f"wgpu:{i} = {adapter.name}" for i, adapter in enumerate(found)) or "none"
+        raise DeviceError(
+            f"no Vulkan adapter for device {name!r} (found: {listing}). Install a Vulkan driver "
+            "(Debian, Ubuntu: apt install mesa-vulkan-drivers), or use --device cpu"
+        )
+    return WebGpuDevice(found[chosen], strict=strict, max_memory=max_memory)

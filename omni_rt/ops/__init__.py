@@ -1,0 +1,52 @@
+"""The op table: what can be computed. Each op is declared once; see contract.py."""
+
+from __future__ import annotations
+
+from omni_rt.ops.attention import attention
+from omni_rt.ops.contract import TABLE
+from omni_rt.ops.convolution import conv1d, conv2d, conv_transpose1d
+from omni_rt.ops.elementwise import add, gelu, gelu_tanh, silu, silu_mul, snake
+from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
+from omni_rt.ops.matmul import matmul, matmul_add
+from omni_rt.ops.norm import layer_norm, rms_norm, softmax
+from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
+from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
+from omni_rt.ops.sampling import advance, argmax, mark, penalise, sample
+
+__all__ = [
+    "TABLE",
+    "add",
+    "add_gated",
+    "add_rows",
+    "advance",
+    "angles",
+    "argmax",
+    "attention",
+    "concat_rows",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "embed",
+    "embed_sum",
+    "expert_down",
+    "expert_gate_up",
+    "gelu",
+    "gelu_tanh",
+    "kv_append",
+    "layer_norm",
+    "mark",
+    "matmul",
+    "matmul_add",
+    "norm_rope_append",
+    "penalise",
+    "rms_norm",
+    "rope",
+    "rope_append",
+    "route",
+    "sample",
+    "silu",
+    "silu_mul",
+    "snake",
+    "softmax",
+    "splice",
+]

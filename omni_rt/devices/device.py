@@ -1,0 +1,109 @@
+"""What every device offers: memory for tensors, one way to run an op, capture and replay, and its accounts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omni_rt import quant
+from omni_rt.devices.ledger import Ledger
+from omni_rt.tensor import BLOCK, Tensor
+
+if TYPE_CHECKING:
+    from omni_rt.ops.contract import Op
+
+
+class Device(ABC):
+    """A place where tensors live and ops run.
+
+    `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
+    under `strict` such a call raises DeviceError instead. `ledger` accounts for memory.
+    """
+
+    name: str
+    kind: str
+
+    def __init__(self, *, strict: bool, max_memory: int | None) -> None:
+        self.strict = strict
+        self.fallbacks: Counter[str] = Counter()
+        self.ledger = Ledger(max_memory)
+
+    @abstractmethod
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """Upload `values` (floats become f32, float16 stays f16, integers become i32) for use by the next ops."""
+
+    @abstractmethod
+    def weight(self, values: np.ndarray, dtype: str) -> Tensor:
+        """Upload a weight that stays for long as `dtype` (f32, f16, q8_0); rows are split where binding limits ask."""
+
+    @abstractmethod
+    def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
+        """Return a tensor of zeros that holds state (caches, positions)."""
+
+    @abstractmethod
+    def read(self, tensor: Tensor) -> np.ndarray:
+        """Return the values on the host (float32 or int32), after all work that leads to them."""
+
+    @abstractmethod
+    def write(self, tensor: Tensor, values: np.ndarray) -> None:
+        """Overwrite a state tensor, after the ops issued so far and before those that follow."""
+
+    @abstractmethod
+    def slice_plane(self, plane: Any, start: int, size: int) -> Any:
+        """Return `size` bytes of a plane from byte `start` on, without a copy."""
+
+    @abstractmethod
+    def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+        """Run an op and return its outputs."""
+
+    @abstractmethod
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a callable that runs `step` once per set of (hashable) arguments and replays it afterwards.
+
+        What changes between replays must live in tensors that exist before the first call: write them with `write`.
+        The outputs are the same tensors each time, overwritten by the next replay. A step must not read values back.
+        """
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all work issued so far is done."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the device's memory; the device and its tensors cannot be used afterwards."""
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def host_planes(values: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
+    """Return the planes of `values` in `dtype`: (values,) or, for q8_0, (quants, scales)."""
+    if dtype == "q8_0":
+        return quant.quantise(np.asarray(values))
+    kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
+    return (np.ascontiguousarray(values, kind),)
+
+
+def natural_dtype(values: np.ndarray) -> str:
+    """Return the dtype that `Device.tensor` gives to host values."""
+    if values.dtype == np.float16:
+        return "f16"
+    return "i32" if np.issubdtype(values.dtype, np.integer) or values.dtype == bool else "f32"
+
+
+def host_values(planes: Sequence[np.ndarray], dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """Return host values, float32 or int32 [shape], of planes given as arrays or bytes."""
+    if dtype == "q8_0":
+        quants = planes[0].view(np.int8).reshape(shape)
+        scales = planes[1].view(np.float16).reshape(*shape[:-1], shape[-1] // BLOCK)
+        return quant.dequantise(quants, scales)
+    kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
+    values = planes[0].view(kind).reshape(shape)
+    return values if dtype == "i32" else values.astype(np.float32, copy=False)

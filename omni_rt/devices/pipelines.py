@@ -1,0 +1,105 @@
+"""Pipelines, parameters and bind groups of a wgpu device, each made once and kept.
+
+Nothing here imports wgpu: the GPU device object and the maker of shader modules are handed in.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from omni_rt.devices import shader
+from omni_rt.devices.memory import ALIGNMENT, Span, round_up
+from omni_rt.errors import DeviceError
+
+PARAMS_BYTES = 256
+PARAMS_SLOTS = 256
+KEPT_GROUPS = 20000
+
+Params = tuple[Any, int]
+"""A uniform buffer and the byte offset of one set of parameters in it."""
+
+
+class Pipelines:
+    """Caches over one GPU device: compute pipelines by (shader, variant), parameters by content, bind groups by spans."""
+
+    def __init__(self, gpu: Any, name: str, create_module: Callable[[str, str], Any]) -> None:
+        self._gpu = gpu
+        self._name = name
+        self._create_module = create_module
+        self._storage = gpu.limits["max-compute-workgroup-storage-size"]
+        self._binding = gpu.limits["max-storage-buffer-binding-size"]
+        self._pipelines: dict[Any, tuple[Any, Any]] = {}
+        self._params: dict[bytes, Params] = {}
+        self._params_buffer: Any = None
+        self._groups: dict[Any, Any] = {}
+
+    def pipeline(self, name: str, variant: Mapping[str, int], access: Sequence[str]) -> tuple[Any, Any]:
+        """Return (pipeline, bind group layout) of a shader; `access` is the kind of each binding.
+
+        Raises DeviceError when the shader does not compile or asks for more workgroup storage than the device has.
+        """
+        key = (name, tuple(sorted(variant.items())))
+        if key not in self._pipelines:
+            source, overrides = shader.specialise(shader.load_source(name), variant)
+            used = shader.workgroup_storage(source, variant)
+            if used > self._storage:
+                raise DeviceError(f"the shader {name} {dict(variant)} needs {used} bytes of workgroup storage, "
+                                  f"{self._name} has {self._storage}")
+            layout = self._gpu.create_bind_group_layout(
+                entries=[
+                    {"binding": i, "visibility": "COMPUTE", "buffer": {"type": kind}} for i, kind in enumerate(access)
+                ]
+            )
+            try:
+                pipeline = self._gpu.create_compute_pipeline(
+                    label=name,
+                    layout=self._gpu.create_pipeline_layout(bind_group_layouts=[layout]),
+                    compute={"module": self._create_module(name, source), "entry_point": "main", "constants": overrides},
+                )
+            except Exception as error:
+                raise DeviceError(f"the shader {name} {dict(variant)} does not compile on {self._name}: {error}") from error
+            self._pipelines[key] = (pipeline, layout)
+        return self._pipelines[key]
+
+    def params(self, values: Sequence[Any]) -> Params:
+        """Return the uniform slot that holds `values` (floats as f32, the rest as u32)."""
+        packed = b"".join(
+            struct.pack("<f", value) if isinstance(value, float) else struct.pack("<I", int(value) & 0xFFFFFFFF)
+            for value in values
+        )
+        slot = self._params.get(packed)
+        if slot is None:
+            index = len(self._params) % PARAMS_SLOTS
+            if index == 0:
+                self._params_buffer = self._gpu.create_buffer(
+                    size=PARAMS_SLOTS * PARAMS_BYTES, usage="UNIFORM | COPY_DST"
+                )
+            slot = (self._params_buffer, index * PARAMS_BYTES)
+            if packed:
+                self._gpu.queue.write_buffer(slot[0], slot[1], packed)
+            self._params[packed] = slot
+        return slot
+
+    def group(self, layout: Any, spans: Sequence[Span], params: Params | None) -> Any:
+        """Return the bind group over `spans` in order, then the parameters."""
+        key = (id(layout), tuple([(s.block.serial, s.offset, s.size) for s in spans]), params and (id(params[0]), params[1]))
+        group = self._groups.get(key)
+        if group is None:
+            entries: list[dict[str, Any]] = []
+            for i, span in enumerate(spans):
+                size = min(round_up(max(span.size, 1), ALIGNMENT), span.block.size - span.offset)
+                if size > self._binding:
+                    raise DeviceError(
+                        f"{self._name} binds at most {self._binding} bytes, a tensor has {size}: use smaller chunks"
+                    )
+                entries.append({"binding": i, "resource": {"buffer": span.block.buffer, "offset": span.offset, "size": size}})
+            if params is not None:
+                resource = {"buffer": params[0], "offset": params[1], "size": PARAMS_BYTES}
+                entries.append({"binding": len(spans), "resource": resource})
+            group = self._gpu.create_bind_group(layout=layout, entries=entries)
+            if len(self._groups) >= KEPT_GROUPS:
+                self._groups.clear()
+            self._groups[key] = group
+        return group

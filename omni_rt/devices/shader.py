@@ -1,0 +1,85 @@
+"""WGSL files: finding them, appending their libraries, setting their tunable constants, reading their headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from omni_rt.errors import DeviceError
+
+TUNABLE = re.compile(r"^const (\w+): u32 = (\d+)u; // tune", re.MULTILINE)
+OVERRIDE = re.compile(r"^override (\w+): u32 = (\d+)u;", re.MULTILINE)
+LIBRARIES = re.compile(r"^// lib: (.+)$", re.MULTILINE)
+
+
+@cache
+def shader_directory() -> Path:
+    """Return the folder of the WGSL files: in the installed package, or beside it in a checkout."""
+    installed = Path(str(resources.files("omni_rt"))) / "shaders"
+    return installed if installed.is_dir() else installed.parent.parent / "shaders"
+
+
+@cache
+def load_source(name: str) -> str:
+    """Return a kernel's WGSL with the libraries appended that its `// lib:` line names.
+
+    Raises DeviceError when the file is missing.
+    """
+    path = shader_directory() / f"{name}.wgsl"
+    if not path.is_file():
+        raise DeviceError(f"the shader {name} is missing: {path} does not exist; reinstall omni-rt")
+    source = path.read_text(encoding="utf-8")
+    wanted: list[str] = []
+    for line in LIBRARIES.findall(source):
+        wanted += [library.strip() for library in line.split(",")]
+    parts = [source]
+    for library in wanted:
+        parts.append((shader_directory() / "lib" / f"{library}.wgsl").read_text(encoding="utf-8"))
+    return "\n".join(parts)
+
+
+def specialise(source: str, variant: Mapping[str, int]) -> tuple[str, dict[str, float]]:
+    """Apply a variant: return the source with its `// tune` constants set, and the values of its overrides.
+
+    Raises DeviceError when the variant names a constant that the source does not declare as tunable.
+    """
+    constants = {match[1] for match in TUNABLE.finditer(source)}
+    overrides = {match[1] for match in OVERRIDE.finditer(source)}
+    unknown = set(variant) - constants - overrides
+    if unknown:
+        raise DeviceError(f"no tunable constant {sorted(unknown)} in a shader that has {sorted(constants | overrides)}")
+
+    def replace(match: re.Match[str]) -> str:
+        return f"const {match[1]}: u32 = {variant.get(match[1], int(match[2]))}u; // tune"
+
+    return TUNABLE.sub(replace, source), {name: float(variant[name]) for name in overrides if name in variant}
+
+
+TYPE_BYTES = {"f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec4<f32>": 16, "vec4<u32>": 16}
+TYPE_BYTES |= {"vec4<i32>": 16, "vec2<i32>": 8, "vec3<f32>": 16, "f16": 2}
+WORKGROUP = re.compile(r"^var<workgroup>\s+\w+\s*:\s*(.+);", re.MULTILINE)
+CONSTANT = re.compile(r"^(?:const|override) (\w+)(?:: u32)? = (.+?);", re.MULTILINE)
+
+
+def workgroup_storage(source: str, variant: Mapping[str, int]) -> int:
+    """Return the bytes of workgroup storage that a specialised source declares; wgpu itself does not check them."""
+    values: dict[str, int] = {}
+    for name, expression in CONSTANT.findall(source):
+        plain = re.sub(r"(\d)u\b", r"\1", expression)
+        if re.fullmatch(r"[\w\s+*/%()-]+", plain) and set(re.findall(r"[A-Za-z_]\w*", plain)) <= set(values):
+            values[name] = variant.get(name, int(eval(plain.replace("/", "//"), {"__builtins__": {}}, values)))
+    total = 0
+    for declared in WORKGROUP.findall(source):
+        total += _type_bytes(declared.strip(), values)
+    return total
+
+
+def _type_bytes(declared: str, values: Mapping[str, int]) -> int:
+    match = re.fullmatch(r"array<(.+),\s*([^,>]+)>", declared)
+    if not match:
+        return TYPE_BYTES.get(declared, 16)
+    length = re.sub(r"(\d)u\b", r"\1", match[2]).replace("/", "//")
+    return _type_bytes(match[1].strip(), values) * int(eval(length, {"__builtins__": {}}, dict(values)))

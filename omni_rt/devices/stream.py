@@ -1,0 +1,197 @@
+"""The stream of dispatches of a wgpu device: eager encoding in batches, recording, replay, timing, read-back.
+
+Nothing here imports wgpu: the GPU device and the C library that wgpu-py loads (`ffi`, `lib`) are handed in. The hot
+calls go straight to the C functions, because a Python wrapper per call would cost more than the call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from omni_rt.devices.memory import round_up
+from omni_rt.errors import DeviceError
+
+FLUSH_AFTER = 64
+"""Dispatches that are submitted together in eager use, so that the GPU starts while Python goes on."""
+
+DEADLINE = 120.0
+"""Seconds after which a wait for the GPU is given up."""
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One dispatch: what it computes (for the trace), and the pipeline, bind group, grid and bytes bound."""
+
+    op: str
+    kernel: str
+    variant: Mapping[str, int]
+    dims: Mapping[str, Any]
+    pipeline: Any
+    group: Any
+    grid: tuple[int, int, int]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class TraceLine:
+    """One timed dispatch: op, kernel, variant, dims, GPU time in microseconds, bytes bound."""
+
+    op: str
+    kernel: str
+    variant: Mapping[str, int]
+    dims: Mapping[str, Any]
+    microseconds: float
+    nbytes: int
+
+
+class Stream:
+    """One ordered stream of dispatches on one GPU device."""
+
+    def __init__(self, gpu: Any, ffi: Any, lib: Any) -> None:
+        self._gpu = gpu
+        self._ffi = ffi
+        self._set_pipeline = lib.wgpuComputePassEncoderSetPipeline
+        self._set_group = lib.wgpuComputePassEncoderSetBindGroup
+        self._dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
+        self._lib = lib
+        self._encoder: Any = None
+        self._pass: Any = None
+        self._pending = 0
+        self._staging: Any = None
+        self._marker = gpu.create_buffer(size=16, usage="COPY_SRC | COPY_DST")
+        self.issued = 0
+        self.recorder: list[Dispatch] | None = None
+        self.trace: list[TraceLine] | None = None
+
+    def issue(self, dispatch: Dispatch) -> None:
+        """Record the dispatch, or encode it for execution after all that were issued before."""
+        if self.recorder is not None:
+            self.recorder.append(dispatch)
+            return
+        self.issued += 1
+        if self.trace is not None:
+            self._timed(dispatch)
+            return
+        if self._pass is None:
+            self._encoder = self._gpu.create_command_encoder()
+            self._pass = self._encoder.begin_compute_pass()
+        inner = self._pass._internal
+        self._set_pipeline(inner, dispatch.pipeline._internal)
+        self._set_group(inner, 0, dispatch.group._internal, 0, self._ffi.NULL)
+        self._dispatch(inner, *dispatch.grid)
+        self._pending += 1
+        if self._pending >= FLUSH_AFTER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Submit what has been encoded."""
+        if self._pass is not None:
+            self._pass.end()
+            self._gpu.queue.submit([self._encoder.finish()])
+            self._encoder = self._pass = None
+            self._pending = 0
+
+    def prepare(self, recording: Sequence[Dispatch]) -> list[tuple[Any, Any, int, int, int]]:
+        """Return a recording in the form that `replay` takes: the C handles of each dispatch, and its grid."""
+        return [(d.pipeline._internal, d.group._internal, *d.grid) for d in recording]
+
+    def replay(self, recording: Sequence[Dispatch], prepared: Sequence[tuple[Any, Any, int, int, int]]) -> None:
+        """Submit a recording as one compute pass."""
+        self.flush()
+        self.issued += len(recording)
+        if self.trace is not None:
+            for dispatch in recording:
+                self._timed(dispatch)
+            return
+        encoder = self._gpu.create_command_encoder()
+        compute = encoder.begin_compute_pass()
+        inner = compute._internal
+        set_pipeline, set_group, dispatch_groups, null = self._set_pipeline, self._set_group, self._dispatch, self._ffi.NULL
+        last = None
+        for pipeline, group, x, y, z in prepared:
+            if pipeline is not last:
+                set_pipeline(inner, pipeline)
+                last = pipeline
+            set_group(inner, 0, group, 0, null)
+            dispatch_groups(inner, x, y, z)
+        compute.end()
+        self._gpu.queue.submit([encoder.finish()])
+
+    def _timed(self, dispatch: Dispatch) -> None:
+        """Run one dispatch in a pass of its own between two timestamps, and append it to the trace."""
+        if "timestamp-query" not in self._gpu.features:
+            raise DeviceError("this adapter has no timestamp queries: run without --trace")
+        queries = self._gpu.create_query_set(type="timestamp", count=2)
+        resolved = self._gpu.create_buffer(size=256, usage="QUERY_RESOLVE | COPY_SRC")
+        encoder = self._gpu.create_command_encoder()
+        writes = {"query_set": queries, "beginning_of_pass_write_index": 0, "end_of_pass_write_index": 1}
+        compute = encoder.begin_compute_pass(timestamp_writes=writes)
+        compute.set_pipeline(dispatch.pipeline)
+        compute.set_bind_group(0, dispatch.group)
+        compute.dispatch_workgroups(*dispatch.grid)
+        compute.end()
+        encoder.resolve_query_set(queries, 0, 2, resolved, 0)
+        self._gpu.queue.submit([encoder.finish()])
+        start, stop = self.read(resolved, 0, 16).view(np.uint64)
+        period = self._lib.wgpuQueueGetTimestampPeriod(self._gpu.queue._internal)
+        microseconds = (int(stop) - int(start)) * period / 1000
+        assert self.trace is not None
+        self.trace.append(
+            TraceLine(dispatch.op, dispatch.kernel, dispatch.variant, dispatch.dims, microseconds, dispatch.nbytes)
+        )
+
+    def synchronize(self) -> None:
+        """Wait until all issued work is done."""
+        self.read(self._marker, 0, 4)
+
+    def read(self, buffer: Any, offset: int, size: int) -> np.ndarray:
+        """Return `size` bytes of a buffer, uint8, after all issued work.
+
+        Raises DeviceError when the GPU has not answered within the deadline.
+        """
+        self.flush()
+        if size == 0:
+            return np.zeros(0, np.uint8)
+        wanted = round_up(size, 8)
+        if self._staging is None or self._staging.size < wanted:
+            self._staging = self._gpu.create_buffer(size=max(wanted, 1 << 16), usage="MAP_READ | COPY_DST")
+        encoder = self._gpu.create_command_encoder()
+        encoder.copy_buffer_to_buffer(buffer, offset, self._staging, 0, round_up(size, 4))
+        self._gpu.queue.submit([encoder.finish()])
+        self._map(wanted)
+        pointer = self._lib.wgpuBufferGetConstMappedRange(self._staging._internal, 0, wanted)
+        values = np.frombuffer(self._ffi.buffer(pointer, size), np.uint8).copy()
+        self._lib.wgpuBufferUnmap(self._staging._internal)
+        return values
+
+    def _map(self, size: int) -> None:
+        status: list[int] = []
+
+        @self._ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
+        def mapped(code: int, _message: Any, _first: Any, _second: Any) -> None:
+            status.append(int(code))
+
+        info = self._ffi.new("WGPUBufferMapCallbackInfo *")
+        info.mode = self._lib.WGPUCallbackMode_AllowProcessEvents
+        info.callback = mapped
+        self._lib.wgpuBufferMapAsync(self._staging._internal, self._lib.WGPUMapMode_Read, 0, size, info[0])
+        self._wait(lambda: bool(status))
+        if status[0] != self._lib.WGPUMapAsyncStatus_Success:
+            raise DeviceError(f"the GPU could not hand back a result (status {status[0]}): the device may be lost")
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Poll until `done`: spin first, because most waits are short, then sleep between polls."""
+        started = time.perf_counter()
+        while not done():
+            self._lib.wgpuDevicePoll(self._gpu._internal, False, self._ffi.NULL)
+            waited = time.perf_counter() - started
+            if waited > DEADLINE:
+                self._staging = None
+                raise DeviceError(f"the GPU has not answered for {DEADLINE:.0f} s: it hangs or is overloaded")
+            if waited > 0.002:
+                time.sleep(0.0001)

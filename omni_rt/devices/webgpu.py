@@ -1,0 +1,359 @@
+"""The wgpu device: runs ops as compute dispatches, captures steps and replays them.
+
+All work is one stream. Ops are encoded into an open compute pass and submitted in batches, when a result is read, or
+when the host writes. Under `capture` the dispatches are kept instead and replayed as one pass and one submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import wgpu
+from wgpu.backends.wgpu_native import ffi, lib
+
+from omni_rt.devices import shader, tuning
+from omni_rt.devices.cpu import CpuDevice
+from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
+from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
+from omni_rt.devices.pipelines import Params, Pipelines
+from omni_rt.devices.stream import Dispatch, Stream, TraceLine
+from omni_rt.errors import DeviceError
+from omni_rt.tensor import Tensor, plane_bytes
+
+if TYPE_CHECKING:
+    from omni_rt.ops.contract import Call, Kernel, Op
+
+STORAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
+WANTED_FEATURES = ("timestamp-query", "subgroup", "shader-f16")
+SPLIT_ROWS = 64
+"""A tensor above the binding limit is split at multiples of this many rows."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A Vulkan, Metal or D3D12 adapter: its name, backend, and whether it computes in software."""
+
+    name: str
+    backend: str
+    software: bool
+    handle: Any
+
+
+def adapters() -> list[Adapter]:
+    """List the adapters that can run compute shaders, real GPUs first."""
+    found = []
+    for handle in wgpu.gpu.enumerate_adapters_sync():
+        info = handle.info
+        if info["backend_type"] in ("Vulkan", "Metal", "D3D12"):
+            found.append(Adapter(info["device"], info["backend_type"], info["adapter_type"] == "CPU", handle))
+    return sorted(found, key=lambda adapter: adapter.software)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one kind of call is run: a kernel with its variant, and parameters, grid and dims for each row range."""
+
+    kernel: Kernel
+    variant: Mapping[str, int]
+    pipeline: Any
+    layout: Any
+    ranges: tuple[tuple[Params, tuple[int, int, int]], ...]
+    outputs: tuple[tuple[tuple[int, ...], str], ...]
+    call: Call
+
+
+class WebGpuDevice(Device):
+    """A GPU (or a software adapter) behind WebGPU.
+
+    `release` leaves out the bounds checks and loop limits that the driver would add to shaders. `trace`, when set to a
+    list, collects one TraceLine per dispatch and times each by itself.
+    """
+
+    kind = "wgpu"
+
+    def __init__(
+        self, adapter: Adapter, *, strict: bool = False, max_memory: int | None = None, release: bool = True
+    ) -> None:
+        super().__init__(strict=strict, max_memory=max_memory)
+        self.name = f"wgpu ({adapter.name})"
+        self.adapter = adapter
+        self.release = release
+        self.features = {name for name in WANTED_FEATURES if name in adapter.handle.features}
+        limits = {
+            name: value for name, value in adapter.handle.limits.items() if name.startswith("max-") and value < 1 << 53
+        }
+        wanted = ("compute", "storage", "uniform", "buffer", "bind")
+        self._gpu = adapter.handle.request_device_sync(
+            required_features=sorted(self.features),
+            required_limits={name: value for name, value in limits.items() if any(word in name for word in wanted)},
+        )
+        self.limits = dict(self._gpu.limits)
+        self.max_binding = min(self.limits["max-storage-buffer-binding-size"], self.limits["max-buffer-size"])
+        self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
+        self._pool = Pool(self._create_buffer, self.ledger)
+        self._pipelines = Pipelines(self._gpu, self.name, self._create_module)
+        self.stream = Stream(self._gpu, ffi, lib)
+        self._tuned = tuning.load(adapter.name)
+        self._plans: dict[Any, Plan | None] = {}
+        self._reference = CpuDevice()
+
+    # Memory -----------------------------------------------------------------------------------------------------
+
+    def _create_buffer(self, size: int) -> Any:
+        if size > self.limits["max-buffer-size"]:
+            raise DeviceError(
+                f"{self.name} allows buffers of {self.limits['max-buffer-size']} bytes, an activation needs {size}: "
+                "use shorter input or smaller chunks"
+            )
+        return self._gpu.create_buffer(size=size, usage=STORAGE)
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        values = np.asarray(values)
+        dtype = natural_dtype(values)
+        (plane,) = host_planes(values, dtype)
+        result = self._empty(values.shape, dtype)
+        self._upload(result.planes[0], plane)
+        return result
+
+    def weight(self, values: np.ndarray, dtype: str) -> Tensor:
+        sizes = plane_bytes(values.shape, dtype)
+        if max(sizes) <= self.max_binding or values.ndim < 2:
+            return self._resident(values.shape, dtype, host_planes(values, dtype), "weights")
+        rows = values.reshape(-1, values.shape[-1])
+        per_row = max(plane_bytes((1, values.shape[-1]), dtype))
+        step = self.max_binding // per_row // SPLIT_ROWS * SPLIT_ROWS
+        parts = tuple(
+            self._resident(rows[i : i + step].shape, dtype, host_planes(rows[i : i + step], dtype), "weights")
+            for i in range(0, len(rows), step)
+        )
+        return Tensor(values.shape, dtype, self, (), parts)
+
+    def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
+        return self._resident(shape, dtype, host_planes(np.zeros(shape, np.float32), dtype), "state")
+
+    def _resident(self, shape: Sequence[int], dtype: str, planes: Sequence[np.ndarray], purpose: str) -> Tensor:
+        spans = []
+        for plane in planes:
+            size = round_up(max(plane.nbytes, 1), ALIGNMENT)
+            self.ledger.take(purpose, size)
+            buffer = self._gpu.create_buffer(size=size, usage=STORAGE, mapped_at_creation=True)
+            if plane.nbytes:
+                buffer.write_mapped(_words(plane))
+            buffer.unmap()
+            spans.append(Span(self._pool.adopt(buffer, size, purpose), 0, plane.nbytes))
+        return Tensor(shape, dtype, self, tuple(spans))
+
+    def _empty(self, shape: Sequence[int], dtype: str) -> Tensor:
+        sizes = plane_bytes(shape, dtype)
+        return Tensor(shape, dtype, self, tuple(Span(self._pool.acquire(size), 0, size) for size in sizes))
+
+    def _upload(self, span: Span, plane: np.ndarray) -> None:
+        if self.stream.recorder is not None:
+            raise DeviceError("a captured step must not upload values: make its constants before the capture")
+        self.stream.flush()
+        if plane.nbytes:
+            self._gpu.queue.write_buffer(span.block.buffer, span.offset, _words(plane))
+
+    def read(self, tensor: Tensor) -> np.ndarray:
+        if self.stream.recorder is not None:
+            raise DeviceError("a captured step must not read values back")
+        if tensor.parts:
+            return np.concatenate([self.read(part) for part in tensor.parts]).reshape(tensor.shape)
+        planes = [self.stream.read(span.block.buffer, span.offset, span.size) for span in tensor.planes]
+        return host_values(planes, tensor.dtype, tensor.shape)
+
+    def write(self, tensor: Tensor, values: np.ndarray) -> None:
+        (plane,) = host_planes(np.broadcast_to(values, tensor.shape), tensor.dtype)
+        self._upload(tensor.planes[0], plane)
+
+    def slice_plane(self, plane: Span, start: int, size: int) -> Span:
+        return Span(plane.block, plane.offset + start, size)
+
+    # Running ops ------------------------------------------------------------------------------------------------
+
+    def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+        key = (op.name, tuple([(t.shape, t.dtype, len(t.parts)) for t in operands]), tuple(attributes.items()))
+        if key not in self._plans:
+            self._plans[key] = self._plan(op, operands, attributes)
+        plan = self._plans[key]
+        if plan is None:
+            return self._fall_back(op, operands, attributes)
+        outputs = tuple(self._empty(shape, dtype) for shape, dtype in plan.outputs)
+        self.dispatch(op, plan, operands, outputs)
+        return None if not outputs else outputs[0] if len(outputs) == 1 else outputs
+
+    def _plan(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Plan | None:
+        call = op.bind([t.shape for t in operands], [t.dtype for t in operands], attributes)
+        split = {o.name for o, t in zip(op.operands, operands, strict=True) if t.parts}
+        for kernel in op.kernels:
+            if self.accepts(kernel, call) and split <= {kernel.splits}:
+                chosen = self._tuned.get(kernel.shader, 0)
+                return self.plan(op, kernel, kernel.variants[min(chosen, len(kernel.variants) - 1)], call, operands)
+        return None
+
+    def accepts(self, kernel: Kernel, call: Call) -> bool:
+        """Say whether a kernel takes a call on this device."""
+        matches = all(call.dtypes[name] == dtype for name, dtype in kernel.dtypes.items())
+        return matches and set(kernel.needs) <= self.features and kernel.when(call)
+
+    def plan(self, op: Op, kernel: Kernel, variant: Mapping[str, int], call: Call, operands: Sequence[Tensor]) -> Plan:
+        """Prepare a call for one kernel and variant."""
+        access = []
+        for operand, tensor in zip(op.operands, operands, strict=True):
+            kind = "storage" if operand.name in op.mutates else "read-only-storage"
+            access += [kind] * len(plane_bytes((), tensor.dtype))
+        access += ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
+        pipeline, layout = self._pipelines.pipeline(kernel.shader, variant, access)
+        ranges = []
+        for start, count in self._row_ranges(op, kernel, operands):
+            call.dims.update(row_start=start, row_count=count)
+            grid = kernel.grid(call, variant)
+            limit = self.limits["max-compute-workgroups-per-dimension"]
+            if max(grid) > limit:
+                raise DeviceError(f"{kernel.shader}: grid {grid} exceeds the {limit} workgroups that {self.name} allows")
+            ranges.append((self._pipelines.params([call.dims[name] for name in kernel.uniforms]), grid))
+        outputs = tuple((output.shape(call.dims), output.dtype_class) for output in op.outputs)
+        return Plan(kernel, variant, pipeline, layout, tuple(ranges), outputs, call)
+
+    def _row_ranges(self, op: Op, kernel: Kernel, operands: Sequence[Tensor]) -> list[tuple[int, int]]:
+        if kernel.splits is None:
+            return [(0, 0)]
+        tensor = operands[[o.name for o in op.operands].index(kernel.splits)]
+        ranges, start = [], 0
+        for part in tensor.parts or (tensor,):
+            count = prod(part.shape[:-1])
+            ranges.append((start, count))
+            start += count
+        return ranges
+
+    def dispatch(self, op: Op, plan: Plan, operands: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Issue the dispatches of a planned call into given outputs."""
+        names = [operand.name for operand in op.operands]
+        for index, (params, grid) in enumerate(plan.ranges):
+            spans: list[Span] = []
+            for name, tensor in zip(names, operands, strict=True):
+                part = tensor.parts[index] if tensor.parts and name == plan.kernel.splits else tensor
+                spans += [self._aligned(span) for span in part.planes]
+            for tensor in outputs:
+                spans += tensor.planes
+            if 0 in grid:
+                continue
+            group = self._pipelines.group(plan.layout, spans, params if plan.kernel.uniforms else None)
+            size = sum(span.size for span in spans)
+            dims = plan.call.dims
+            self.stream.issue(Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size))
+
+    def _aligned(self, span: Span) -> Span:
+        """Return the span, or a copy of it where its offset cannot be bound."""
+        if span.offset % self._align == 0:
+            return span
+        if span.offset % 4:
+            raise DeviceError(f"a view starts at byte {span.offset}, which is not a multiple of 4: slice f16 rows in pairs")
+        copy = Span(self._pool.acquire(span.size), 0, span.size)
+        start = span.offset // self._align * self._align
+        words = -(-span.size // 4)
+        whole = Span(span.block, start, span.offset - start + span.size)
+        pipeline, layout = self._pipelines.pipeline("copy_words", {}, ("read-only-storage", "storage", "uniform"))
+        params = self._pipelines.params([(span.offset - start) // 4, words])
+        group = self._pipelines.group(layout, [whole, copy], params)
+        grid = (min(-(-words // 256), 4096), 1, 1)
+        self.stream.issue(Dispatch("copy", "copy_words", {}, {"words": words}, pipeline, group, grid, 2 * span.size))
+        return copy
+
+    def _fall_back(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+        """Run the NumPy body on values read back, and upload what it returns."""
+        shapes = ", ".join(f"{o.name}{list(t.shape)} {t.dtype}" for o, t in zip(op.operands, operands, strict=True))
+        if self.strict or self.stream.recorder is not None:
+            rule = "strict mode allows no fallback" if self.strict else "a captured step cannot fall back"
+            raise DeviceError(f"no kernel of {self.name} takes {op.name}({shapes}, {dict(attributes)}): {rule} to the CPU")
+        self.fallbacks[op.name] += 1
+        hosted = [
+            Tensor(t.shape, "f32" if t.dtype in ("f16", "q8_0") else t.dtype, self._reference, (self.read(t),))
+            for t in operands
+        ]
+        results = self._reference.run(op, hosted, attributes)
+        for operand, tensor, host in zip(op.operands, operands, hosted, strict=True):
+            if operand.name in op.mutates:
+                self.write(tensor, host.planes[0])
+        if results is None:
+            return None
+        if isinstance(results, tuple):
+            return tuple(self.tensor(result.numpy()) for result in results)
+        return self.tensor(results.numpy())
+
+    # Capture and replay -----------------------------------------------------------------------------------------
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        recordings: dict[tuple[Any, ...], tuple[list[Dispatch], list[Any], Any, Pool]] = {}
+
+        def run(*key: Any) -> Any:
+            if key not in recordings:
+                pool = Pool(self._create_buffer, self.ledger)
+                with self._recording(pool) as dispatches:
+                    result = step(*key)
+                recordings[key] = (dispatches, self.stream.prepare(dispatches), result, pool)
+            dispatches, prepared, result, _ = recordings[key]
+            self.stream.replay(dispatches, prepared)
+            return result
+
+        return run
+
+    @contextmanager
+    def _recording(self, pool: Pool) -> Iterator[list[Dispatch]]:
+        """Keep the dispatches issued inside, with activations from a pool that nothing else uses."""
+        if self.stream.recorder is not None:
+            raise DeviceError("a capture cannot start inside another")
+        self.stream.flush()
+        outer, self._pool = self._pool, pool
+        self.stream.recorder = recorded = []
+        try:
+            yield recorded
+        finally:
+            self.stream.recorder = None
+            self._pool = outer
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    @property
+    def trace(self) -> list[TraceLine] | None:
+        """The trace that is being collected, or None."""
+        return self.stream.trace
+
+    @trace.setter
+    def trace(self, lines: list[TraceLine] | None) -> None:
+        self.stream.flush()
+        self.stream.trace = lines
+
+    def close(self) -> None:
+        self.stream.flush()
+        self._pool.close()
+        self._plans.clear()
+        self._gpu.destroy()
+
+    def _create_module(self, name: str, source: str) -> Any:
+        """Compile WGSL; in release mode without the checks that guard against shaders of strangers."""
+        if not self.release:
+            return self._gpu.create_shader_module(label=name, code=source)
+        code = source.encode()
+        text = ffi.new("char[]", code)
+        chained = ffi.new("WGPUShaderSourceWGSL *")
+        chained.chain.sType = lib.WGPUSType_ShaderSourceWGSL
+        chained.code.data, chained.code.length = text, len(code)
+        label = ffi.new("char[]", name.encode())
+        descriptor = ffi.new("WGPUShaderModuleDescriptor *")
+        descriptor.nextInChain = ffi.cast("WGPUChainedStruct *", chained)
+        descriptor.label.data, descriptor.label.length = label, len(name)
+        module = lib.wgpuDeviceCreateShaderModuleTrusted(self._gpu._internal, descriptor, 0)
+        return wgpu.backends.wgpu_native.GPUShaderModule(name, module, self._gpu)
+
+
+def _words(plane: np.ndarray) -> np.ndarray:
+    """Return the bytes of a plane, uint8, padded to whole 32-bit words."""
+    flat = np.ascontiguousarray(plane).reshape(-1).view(np.uint8)
+    return flat if flat.size % 4 == 0 else np.concatenate([flat, np.zeros(-flat.size % 4, np.uint8)])

@@ -1,0 +1,79 @@
+"""Choosing tokens: greedy, sampled with a counter-based generator, and the state that a step carries on.
+
+`sample` draws the same token for the same logits, seed, counter and salt on every device; nothing is drawn in sequence,
+so a step can be replayed and a token drawn before the host has seen the one before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from omni_rt.ops.contract import op
+
+
+@op("x[T, N] -> ids[T]:i32")
+def argmax(x: Any) -> Any:
+    """The index of the largest value of each row, the lowest among equals."""
+    return x.argmax(axis=-1)
+
+
+@op("logits[T, V], seen[V]:i32, bias[V] -> y[T, V]")
+def penalise(logits: Any, seen: Any, bias: Any, *, penalty: float) -> Any:
+    """Repetition penalty and suppression: logits of ids with seen > 0 are divided by the penalty if positive and
+    multiplied if negative; then the bias (0, or a large negative number for ids that must not be drawn) is added."""
+    return np.where(seen > 0, np.where(logits < 0, logits * penalty, logits / penalty), logits) + bias
+
+
+@op("seen[V]:i32, ids[T]:i32 ->", mutates=("seen",))
+def mark(seen: Any, ids: Any) -> None:
+    """Set seen[ids[t]] = 1. `seen` is changed in place."""
+    seen[ids] = 1
+
+
+def uniform(seed: int, counter: int, salt: int, row: int) -> float:
+    """Return a number in [0, 1) with 24 random bits, a hash of its four 32-bit arguments."""
+    value = 0
+    for word in (seed, counter, salt, row):
+        value = (value ^ (word & 0xFFFFFFFF)) + 0x9E3779B9 & 0xFFFFFFFF
+        value = ((value ^ value >> 16) * 0x7FEB352D) & 0xFFFFFFFF
+        value = ((value ^ value >> 15) * 0x846CA68B) & 0xFFFFFFFF
+        value ^= value >> 16
+    return (value >> 8) / (1 << 24)
+
+
+@op("logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32")
+def sample(
+    logits: Any, seed: Any, counter: Any, *, temperature: float, top_k: int = 0, top_p: float = 1.0, salt: int = 0
+) -> Any:
+    """Draw one id per row from softmax(logits / temperature), cut to the top k and then to the nucleus p.
+
+    top_k = 0 and top_p >= 1 leave all. Top-k keeps every logit that equals the k-th largest; the nucleus keeps an id
+    unless the ids with larger logits already hold p of the probability. The draw walks the kept ids in rising order.
+    """
+    ids = np.empty(len(logits), np.int64)
+    for row, values in enumerate(logits):
+        scaled = values / temperature
+        kept = np.ones(len(scaled), bool)
+        if 0 < top_k < len(scaled):
+            kept = scaled >= np.partition(scaled, -top_k)[-top_k]
+        weights = np.where(kept, np.exp(scaled - scaled.max()), 0)
+        if top_p < 1:
+            order = np.argsort(-scaled, kind="stable")
+            above = np.concatenate([[0], np.cumsum(weights[order])[:-1]])
+            outside = above >= top_p * weights.sum()
+            outside[0] = False
+            weights[order[outside]] = 0
+        total = np.cumsum(weights)
+        draw = uniform(int(seed[0]), int(counter[0]), salt, row) * total[-1]
+        ids[row] = min(int(np.searchsorted(total, draw, side="right")), int(np.flatnonzero(weights)[-1]))
+    return ids
+
+
+@op("token[1]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->", mutates=("token", "position", "length"))
+def advance(token: Any, position: Any, length: Any, chosen: Any) -> None:
+    """Carry a decode step on: token = chosen, every position + 1, length + 1. Changed in place."""
+    token[...] = chosen
+    position += 1
+    length += 1
