@@ -166,7 +166,7 @@ class TalkerConfig:
             ("text_config hidden_size", decoder.width),
             ("code predictor hidden_size", predictor.width),
         )
-        ids = {name: value for name, value in vars(self).items() if name.startswith("codec_")} | self.speakers
+        ids = {name: value for name, value in vars(self).items() if name.startswith("codec_")} | dict(self.speakers)
         for name, value in ids.items():
             require(
                 value < decoder.vocabulary,
