@@ -1,0 +1,211 @@
+"""The one Qwen3 decoder: Thinker, Talker, code predictors and the transformers of the codecs.
+
+    x [T, N] -> { RMSNorm -> q, k, v -> (norm) -> rope -> append -> attention -> + ;
+                  RMSNorm -> SwiGLU, or router -> experts (+ gated shared expert) -> + } x layers -> RMSNorm -> [T, N]
+
+Fused at load: q, k and v into one matrix, gate and up into another, and a LayerScale into the rows of the projection
+before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni_rt import ops
+from omni_rt.devices.device import Device
+from omni_rt.state import KVCache
+from omni_rt.tensor import Tensor
+from omni_rt.weights import Weights
+
+
+@dataclass(frozen=True)
+class ExpertShape:
+    """A mixture of experts: how many, how many per row, their width, and the width of a shared one (0: none)."""
+
+    count: int
+    per_row: int
+    width: int
+    shared_width: int = 0
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The extents and constants of a decoder.
+
+    `dense_layers` have a SwiGLU of width `feed_forward`, the others `experts`. `window` > 0 limits attention to that many
+    positions. `layer_scale` says that each branch ends in a learned scale per channel.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    epsilon: float
+    experts: ExpertShape | None = None
+    dense_layers: frozenset[int] = frozenset()
+    qk_norm: bool = True
+    window: int = 0
+    layer_scale: bool = False
+
+
+def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> np.ndarray:
+    """Return the rotary frequencies [axes, head_dim / 2] for `ops.angles`.
+
+    Without sections there is one axis. With three (t, h, w), pair i belongs to axis h if i mod 3 = 1 and i < 3 * h's
+    section, to w if i mod 3 = 2 and i < 3 * w's section, else to t (interleaved multimodal rope).
+    """
+    half = head_dim // 2
+    exponents = np.arange(half, dtype=np.float32) * 2 / np.float32(head_dim)
+    omega = (np.float32(1) / np.float32(theta) ** exponents).astype(np.float32)
+    table = np.zeros((max(len(sections), 1), half), np.float32)
+    for pair in range(half):
+        axis = pair % 3 if sections and pair < 3 * sections[pair % 3] else 0
+        table[axis, pair] = omega[pair]
+    return table
+
+
+class Attention:
+    """Grouped-query attention over a cache: [T, N] normed rows -> [T, N] added to the residual."""
+
+    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
+        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        names = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
+        self.shape = shape
+        self.qkv = weights.fused(names, (queries, keys, keys), shape.width)
+        self.output = weights.place_linear(scaled_rows(weights, "o_proj.weight", shape.width, queries, shape, "self_attn"))
+        if shape.qk_norm:
+            self.q_norm = weights.exact("q_norm.weight", shape.head_dim)
+            self.k_norm = weights.exact("k_norm.weight", shape.head_dim)
+
+    def __call__(self, normed: Tensor, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
+        """Append the rows' keys and values, attend, project, and add to x."""
+        shape = self.shape
+        qkv = ops.matmul(normed, self.qkv)
+        if shape.qk_norm:
+            q = ops.norm_rope_append(
+                qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=shape.epsilon
+            )
+        else:
+            q = ops.rope_append(qkv, table, keys, values, length)
+        scale = float(shape.head_dim**-0.5)
+        y = ops.attention(q, keys, values, length, scale=scale, causal=True, window=shape.window)
+        return ops.matmul_add(y.reshape(len(x), -1), self.output, x)
+
+
+class FeedForward:
+    """SwiGLU: x + down(silu(gate(m)) * up(m))."""
+
+    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
+        wide = shape.feed_forward
+        self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), shape.width)
+        self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", shape.width, wide, shape, "mlp"))
+
+    def __call__(self, normed: Tensor, x: Tensor) -> Tensor:
+        """Return x plus the feed-forward of the normed rows."""
+        return ops.matmul_add(ops.silu_mul(ops.matmul(normed, self.gate_up)), self.down, x)
+
+
+class Experts:
+    """A mixture of experts, with a shared expert behind a sigmoid gate where the shape has one."""
+
+    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
+        assert shape.experts is not None
+        experts, width = shape.experts, shape.width
+        self.top = experts.per_row
+        self.router = weights.exact("gate.weight", experts.count, width)
+        gate_up, down = [], []
+        for index in range(experts.count):
+            expert = weights.at(f"experts.{index}.")
+            gate_up.append(expert.array("gate_proj.weight", experts.width, width))
+            gate_up.append(expert.array("up_proj.weight", experts.width, width))
+            down.append(expert.array("down_proj.weight", width, experts.width))
+        stacked = np.concatenate(gate_up).reshape(experts.count, 2 * experts.width, width)
+        self.gate_up = weights.place_linear(stacked)
+        self.down = weights.place_linear(np.stack(down))
+        self.shared_gate: Tensor | None = None
+        if experts.shared_width:
+            wide, shared = experts.shared_width, weights.at("shared_expert.")
+            self.shared_gate = weights.exact("shared_expert_gate.weight", 1, width)
+            self.shared_gate_up = shared.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), width)
+            self.shared_down = shared.linear("down_proj.weight", width, wide)
+
+    def __call__(self, normed: Tensor, x: Tensor) -> Tensor:
+        """Return x plus the weighted experts of the normed rows."""
+        chosen_weights, chosen = ops.route(ops.matmul(normed, self.router), top=self.top)
+        if self.shared_gate is not None:
+            shared = ops.matmul(ops.silu_mul(ops.matmul(normed, self.shared_gate_up)), self.shared_down)
+            x = ops.add_gated(x, shared, ops.matmul(normed, self.shared_gate))
+        hidden = ops.expert_gate_up(normed, self.gate_up, chosen)
+        return ops.expert_down(hidden, self.down, chosen, chosen_weights, x)
+
+
+class Layer:
+    """One decoder layer."""
+
+    def __init__(self, weights: Weights, shape: DecoderShape, index: int) -> None:
+        self.epsilon = shape.epsilon
+        self.input_norm = weights.exact("input_layernorm.weight", shape.width)
+        self.attention = Attention(weights.at("self_attn."), shape)
+        self.output_norm = weights.exact("post_attention_layernorm.weight", shape.width)
+        dense = shape.experts is None or index in shape.dense_layers
+        self.feed_forward = (FeedForward if dense else Experts)(weights.at("mlp."), shape)
+
+    def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
+        """Run the layer over rows x [T, N] whose rotary table is [T, D]."""
+        normed = ops.rms_norm(x, self.input_norm, epsilon=self.epsilon)
+        x = self.attention(normed, x, table, keys, values, length)
+        return self.feed_forward(ops.rms_norm(x, self.output_norm, epsilon=self.epsilon), x)
+
+
+class Decoder:
+    """The layers and the final norm; attribute paths follow the checkpoint (`layers.0.`, `norm.weight`)."""
+
+    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
+        self.shape = shape
+        self.device: Device = weights.device
+        self.layers = [Layer(weights.at(f"layers.{i}."), shape, i) for i in range(shape.layers)]
+        self.norm = weights.exact("norm.weight", shape.width)
+
+    def cache(self, rows: int) -> KVCache:
+        """Return an empty cache for `rows` positions."""
+        shape = self.shape
+        return KVCache(self.device, shape.layers, rows, shape.kv_heads, shape.head_dim, window=shape.window)
+
+    def __call__(
+        self,
+        x: Tensor,
+        table: Tensor,
+        cache: KVCache,
+        *,
+        taps: Collection[int] = (),
+        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Run rows x [T, N] whose positions the cache already counts; return the normed rows and the tapped states.
+
+        `taps` ask for hidden states by number: 0 is x, k the output of layer k - 1 before what `after_layer` adds to it.
+        """
+        tapped = {0: x} if 0 in taps else {}
+        for index, layer in enumerate(self.layers):
+            x = layer(x, table, cache.keys[index], cache.values[index], cache.length)
+            if index + 1 in taps:
+                tapped[index + 1] = x
+            if after_layer is not None:
+                x = after_layer(index, x)
+        return ops.rms_norm(x, self.norm, epsilon=self.shape.epsilon), tapped
+
+
+def scaled_rows(
+    weights: Weights, name: str, outputs: int, inputs: int, shape: DecoderShape, branch: str
+) -> np.ndarray:
+    """Return a projection [outputs, inputs] with the LayerScale of its branch, if the shape has one, folded into its rows."""
+    values = weights.array(name, outputs, inputs)
+    if not shape.layer_scale:
+        return values
+    layer = weights.parent()
+    scale = layer.array(f"{branch}_layer_scale.scale", outputs)
+    return np.asarray(values, np.float32) * np.asarray(scale, np.float32)[:, None]

@@ -1,0 +1,66 @@
+"""State that survives a step: key-value caches of decoders and the row tails of streamed convolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omni_rt.devices.device import Device
+from omni_rt.errors import InputError
+from omni_rt.tensor import Tensor
+
+
+class KVCache:
+    """Keys and values of all layers of one decoder, rings of `rows` positions [rows, kv_heads, head_dim].
+
+    `count` positions have been appended; `length` holds that number on the device, i32 [1].
+    """
+
+    def __init__(
+        self, device: Device, layers: int, rows: int, kv_heads: int, head_dim: int, *, window: int = 0
+    ) -> None:
+        self.device = device
+        self.rows = rows
+        self.window = window
+        self.count = 0
+        self.keys = [device.zeros((rows, kv_heads, head_dim)) for _ in range(layers)]
+        self.values = [device.zeros((rows, kv_heads, head_dim)) for _ in range(layers)]
+        self.length = device.zeros((1,), "i32")
+
+    def extend(self, count: int) -> None:
+        """Make room for `count` positions that the next pass appends.
+
+        Raises InputError when the positions exceed the cache, or one pass exceeds what its window leaves free.
+        """
+        if self.window:
+            if count > self.rows - self.window + 1:
+                raise InputError(f"a pass of {count} rows exceeds a cache of {self.rows} with a window of {self.window}")
+        elif self.count + count > self.rows:
+            raise InputError(
+                f"the context of {self.rows} positions is full: {self.count} are used and {count} more are needed; "
+                "load the model with a larger context"
+            )
+        self.count += count
+        self.device.write(self.length, np.array([self.count], np.int32))
+
+    def advance(self) -> None:
+        """Note one position that a captured step has appended and counted on the device by itself."""
+        if not self.window and self.count >= self.rows:
+            raise InputError(f"the context of {self.rows} positions is full; load the model with a larger context")
+        self.count += 1
+
+    def clear(self) -> None:
+        """Forget all positions; the memory is kept."""
+        self.count = 0
+        self.device.write(self.length, np.zeros(1, np.int32))
+
+
+class StreamTail:
+    """The last `rows` rows [rows, channels] of a stream, zeros at its start: what a causal convolution looks back on."""
+
+    def __init__(self, device: Device, rows: int, channels: int) -> None:
+        self.rows = rows
+        self.tensor: Tensor = device.tensor(np.zeros((rows, channels), np.float32))
+
+    def replace(self, tensor: Tensor) -> None:
+        """Keep the last rows of a tensor that holds at least as many."""
+        self.tensor = tensor[len(tensor) - self.rows :]
