@@ -10,47 +10,15 @@ before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 import numpy as np
 
 from omni_rt import ops
 from omni_rt.devices.device import Device
+from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.state import KVCache
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
-
-
-@dataclass(frozen=True)
-class ExpertShape:
-    """A mixture of experts: how many, how many per row, their width, and the width of a shared one (0: none)."""
-
-    count: int
-    per_row: int
-    width: int
-    shared_width: int = 0
-
-
-@dataclass(frozen=True)
-class DecoderShape:
-    """The extents and constants of a decoder.
-
-    `dense_layers` have a SwiGLU of width `feed_forward`, the others `experts`. `window` > 0 limits attention to that many
-    positions. `layer_scale` says that each branch ends in a learned scale per channel.
-    """
-
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    feed_forward: int
-    epsilon: float
-    experts: ExpertShape | None = None
-    dense_layers: frozenset[int] = frozenset()
-    qk_norm: bool = True
-    window: int = 0
-    layer_scale: bool = False
 
 
 def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> np.ndarray:
@@ -72,38 +40,38 @@ def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> 
 class Attention:
     """Grouped-query attention over a cache: [T, N] normed rows -> [T, N] added to the residual."""
 
-    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
-        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         names = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
-        self.shape = shape
-        self.qkv = weights.fused(names, (queries, keys, keys), shape.width)
-        self.output = weights.place_linear(scaled_rows(weights, "o_proj.weight", shape.width, queries, shape, "self_attn"))
-        if shape.qk_norm:
-            self.q_norm = weights.exact("q_norm.weight", shape.head_dim)
-            self.k_norm = weights.exact("k_norm.weight", shape.head_dim)
+        self.config = config
+        self.qkv = weights.fused(names, (queries, keys, keys), config.width)
+        self.output = weights.place_linear(scaled_rows(weights, "o_proj.weight", config.width, queries, config, "self_attn"))
+        if config.query_key_norm:
+            self.q_norm = weights.exact("q_norm.weight", config.head_dim)
+            self.k_norm = weights.exact("k_norm.weight", config.head_dim)
 
     def __call__(self, normed: Tensor, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Append the rows' keys and values, attend, project, and add to x."""
-        shape = self.shape
+        config = self.config
         qkv = ops.matmul(normed, self.qkv)
-        if shape.qk_norm:
+        if config.query_key_norm:
             q = ops.norm_rope_append(
-                qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=shape.epsilon
+                qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=config.norm_epsilon
             )
         else:
             q = ops.rope_append(qkv, table, keys, values, length)
-        scale = float(shape.head_dim**-0.5)
-        y = ops.attention(q, keys, values, length, scale=scale, causal=True, window=shape.window)
+        scale = float(config.head_dim**-0.5)
+        y = ops.attention(q, keys, values, length, scale=scale, causal=True, window=config.sliding_window)
         return ops.matmul_add(y.reshape(len(x), -1), self.output, x)
 
 
 class FeedForward:
     """SwiGLU: x + down(silu(gate(m)) * up(m))."""
 
-    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
-        wide = shape.feed_forward
-        self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), shape.width)
-        self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", shape.width, wide, shape, "mlp"))
+    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+        wide = config.feed_forward
+        self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), config.width)
+        self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", config.width, wide, config, "mlp"))
 
     def __call__(self, normed: Tensor, x: Tensor) -> Tensor:
         """Return x plus the feed-forward of the normed rows."""
@@ -111,25 +79,24 @@ class FeedForward:
 
 
 class Experts:
-    """A mixture of experts, with a shared expert behind a sigmoid gate where the shape has one."""
+    """A mixture of experts, with a shared expert behind a sigmoid gate where the config has one."""
 
-    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
-        assert shape.experts is not None
-        experts, width = shape.experts, shape.width
-        self.top = experts.per_row
-        self.router = weights.exact("gate.weight", experts.count, width)
+    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+        width, narrow = config.width, config.expert_width
+        self.top = config.experts_per_token
+        self.router = weights.exact("gate.weight", config.experts, width)
         gate_up, down = [], []
-        for index in range(experts.count):
+        for index in range(config.experts):
             expert = weights.at(f"experts.{index}.")
-            gate_up.append(expert.array("gate_proj.weight", experts.width, width))
-            gate_up.append(expert.array("up_proj.weight", experts.width, width))
-            down.append(expert.array("down_proj.weight", width, experts.width))
-        stacked = np.concatenate(gate_up).reshape(experts.count, 2 * experts.width, width)
+            gate_up.append(expert.array("gate_proj.weight", narrow, width))
+            gate_up.append(expert.array("up_proj.weight", narrow, width))
+            down.append(expert.array("down_proj.weight", width, narrow))
+        stacked = np.concatenate(gate_up).reshape(experts.count, 2 * narrow, width)
         self.gate_up = weights.place_linear(stacked)
         self.down = weights.place_linear(np.stack(down))
         self.shared_gate: Tensor | None = None
-        if experts.shared_width:
-            wide, shared = experts.shared_width, weights.at("shared_expert.")
+        if config.shared_expert_width:
+            wide, shared = config.shared_expert_width, weights.at("shared_expert.")
             self.shared_gate = weights.exact("shared_expert_gate.weight", 1, width)
             self.shared_gate_up = shared.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), width)
             self.shared_down = shared.linear("down_proj.weight", width, wide)
@@ -147,13 +114,12 @@ class Experts:
 class Layer:
     """One decoder layer."""
 
-    def __init__(self, weights: Weights, shape: DecoderShape, index: int) -> None:
-        self.epsilon = shape.epsilon
-        self.input_norm = weights.exact("input_layernorm.weight", shape.width)
-        self.attention = Attention(weights.at("self_attn."), shape)
-        self.output_norm = weights.exact("post_attention_layernorm.weight", shape.width)
-        dense = shape.experts is None or index in shape.dense_layers
-        self.feed_forward = (FeedForward if dense else Experts)(weights.at("mlp."), shape)
+    def __init__(self, weights: Weights, config: DecoderConfig, index: int) -> None:
+        self.epsilon = config.norm_epsilon
+        self.input_norm = weights.exact("input_layernorm.weight", config.width)
+        self.attention = Attention(weights.at("self_attn."), config)
+        self.output_norm = weights.exact("post_attention_layernorm.weight", config.width)
+        self.feed_forward = (Experts if config.is_sparse(index) else FeedForward)(weights.at("mlp."), config)
 
     def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Run the layer over rows x [T, N] whose rotary table is [T, D]."""
@@ -165,16 +131,16 @@ class Layer:
 class Decoder:
     """The layers and the final norm; attribute paths follow the checkpoint (`layers.0.`, `norm.weight`)."""
 
-    def __init__(self, weights: Weights, shape: DecoderShape) -> None:
-        self.shape = shape
+    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+        self.config = config
         self.device: Device = weights.device
-        self.layers = [Layer(weights.at(f"layers.{i}."), shape, i) for i in range(shape.layers)]
-        self.norm = weights.exact("norm.weight", shape.width)
+        self.layers = [Layer(weights.at(f"layers.{i}."), config, i) for i in range(config.layers)]
+        self.norm = weights.exact("norm.weight", config.width)
 
     def cache(self, rows: int) -> KVCache:
         """Return an empty cache for `rows` positions."""
-        shape = self.shape
-        return KVCache(self.device, shape.layers, rows, shape.kv_heads, shape.head_dim, window=shape.window)
+        config = self.config
+        return KVCache(self.device, config.layers, rows, config.kv_heads, config.head_dim, window=config.sliding_window)
 
     def __call__(
         self,
@@ -196,15 +162,15 @@ class Decoder:
                 tapped[index + 1] = x
             if after_layer is not None:
                 x = after_layer(index, x)
-        return ops.rms_norm(x, self.norm, epsilon=self.shape.epsilon), tapped
+        return ops.rms_norm(x, self.norm, epsilon=self.config.norm_epsilon), tapped
 
 
 def scaled_rows(
-    weights: Weights, name: str, outputs: int, inputs: int, shape: DecoderShape, branch: str
+    weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str
 ) -> np.ndarray:
-    """Return a projection [outputs, inputs] with the LayerScale of its branch, if the shape has one, folded into its rows."""
+    """Return a projection [outputs, inputs] with the LayerScale of its branch, if the config has one, folded into its rows."""
     values = weights.array(name, outputs, inputs)
-    if not shape.layer_scale:
+    if not config.layer_scale:
         return values
     layer = weights.parent()
     scale = layer.array(f"{branch}_layer_scale.scale", outputs)
