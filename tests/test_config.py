@@ -1,4 +1,4 @@
-"""config.json is read strictly: released files in both spellings load, and nothing unknown or contradictory gets past."""
+"""config.json is read strictly: released files in both spellings load, nothing unknown or contradictory does."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 Json = dict[str, Any]
 
 PRETRAINED = {  # what transformers adds to every nested config
-    "_name_or_path": "", "architectures": None, "dtype": None, "id2label": {"0": "LABEL_0"}, "top_k": 10, "num_beams": 1,
-    "do_sample": True, "return_dict": True, "use_cache": True, "initializer_range": 0.02, "pad_token_id": None,
+    "_name_or_path": "", "architectures": None, "dtype": None, "id2label": {"0": "LABEL_0"}, "top_k": 10,
+    "num_beams": 1, "do_sample": True, "return_dict": True, "use_cache": True, "initializer_range": 0.02,
+    "pad_token_id": None,
 }  # fmt: skip
 
 
 def attention(width: int, layers: int, heads: int, kv_heads: int) -> Json:
     return {
-        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-        "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6, "max_position_embeddings": 65536,
-        "rope_theta": 1000000, "attention_dropout": 0.0,
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 65536, "rope_theta": 1000000, "attention_dropout": 0.0,
     }  # fmt: skip
 
 
@@ -55,9 +56,11 @@ def released() -> Json:
             "scale_embedding": False, "num_hidden_layers": 32, "tie_word_embeddings": True,
         },
         "vision_config": {
-            **PRETRAINED, "depth": 27, "hidden_size": 1152, "num_heads": 16, "intermediate_size": 4304, "patch_size": 16,
-            "temporal_patch_size": 2, "spatial_merge_size": 2, "out_hidden_size": 2048, "in_channels": 3, "in_chans": 3,
-            "deepstack_visual_indexes": [8, 16, 24], "hidden_act": "gelu_pytorch_tanh", "image_size": 768,
+            **PRETRAINED, "depth": 27, "hidden_size": 1152, "num_heads": 16, "intermediate_size": 4304,
+            "patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2, "out_hidden_size": 2048,
+            "in_channels": 3,
+            "in_chans": 3, "deepstack_visual_indexes": [8, 16, 24], "hidden_act": "gelu_pytorch_tanh",
+            "image_size": 768,
             "spatial_patch_size": 16, "tokens_per_second": 2, "apply_vit_abs_pos_embed": True,
         },
         "text_config": {
