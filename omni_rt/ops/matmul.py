@@ -2,32 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from omni_rt.ops.contract import Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
+
+FEW_ROWS = 8
+"""Rows of x up to which the weights, read once for all of them, are what takes the time."""
+
+GRID_WIDTH = 32768
+"""Workgroups along x from which on a grid of weight rows goes on along y; a dimension holds at most 65535."""
+
+VECTOR = {"f32": 4, "f16": 8, "q8_0": 32}
+"""Row lengths must be multiples of these for the kernels that read vectors."""
+
+
+def weight_row_grid(rows: int, rows_per_group: int) -> tuple[int, int, int]:
+    """Return a grid of workgroups (i, j), where workgroup i + j * width takes `rows_per_group` of `rows`."""
+    groups = cdiv(rows, rows_per_group)
+    return min(groups, GRID_WIDTH), cdiv(groups, GRID_WIDTH), 1
+
+
+def _gemv_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return weight_row_grid(c.row_count, v["ROWS"])
+
+
+def _tiled_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return cdiv(c.row_count, 16 * v["TN"]), cdiv(c.T, 16 * v["TM"]), 1
+
+
+def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return cdiv(c.row_count, v["ROWS"]), c.T, 1
+
+
+def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
+    """Return the kernels of matmul or matmul_add: by weight dtype, then by rows of x; the first that takes a call runs."""
+    kernels = []
+    for dtype, vector in VECTOR.items():
+
+        def takes(least: int, most: int, vector: int = vector) -> Any:
+            return lambda c: least <= c.T <= most and c.K % vector == 0
+
+        def kernel(regime: str, grid: Any, when: Any, *variants: Mapping[str, int], dtype: str = dtype) -> Kernel:
+            return Kernel(f"{name}_{dtype}_{regime}", uniforms, grid, {"w": dtype}, when, variants, splits="w")
+
+        kernels += [
+            kernel("gemv", _gemv_grid, takes(1, 1), {"ROWS": 4, "T_TILE": 1}, {"ROWS": 2, "T_TILE": 1}),
+            kernel("gemv", _gemv_grid, takes(2, 4), {"ROWS": 4, "T_TILE": 4}),
+            kernel("gemv", _gemv_grid, takes(5, FEW_ROWS), {"ROWS": 2, "T_TILE": 8}),
+            kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 16), {"TM": 1, "TN": 4}),
+            kernel("tiled", _tiled_grid, takes(17, 32), {"TM": 2, "TN": 4}),
+            kernel("tiled", _tiled_grid, takes(33, 1 << 20), {"TM": 4, "TN": 4}),
+        ]
+        if dtype != "q8_0":
+            kernels.append(kernel("odd", _odd_grid, lambda c, v=vector: c.K % v != 0, {"ROWS": 4}))
+    return kernels
 
 
 @op(
     "x[T, K], w[N, K]:weight -> y[T, N]",
-    kernels=(
-        Kernel(
-            "matmul_f32_gemv",
-            uniforms=("T", "N", "K", "row_start", "row_count"),
-            dtypes={"w": "f32"},
-            grid=lambda c, v: (cdiv(c.row_count, v["ROWS"]), c.T, 1),
-            variants=({"ROWS": 4},),
-            splits="w",
-        ),
+    kernels=_kernels("matmul", ("T", "N", "K", "row_start", "row_count")),
+    domain=(
+        {"T": 1, "N": 31, "K": 2048},
+        {"T": 3, "N": 9, "K": 96},
+        {"T": 8, "N": 65, "K": 64},
+        {"T": 12, "N": 65, "K": 32},
+        {"T": 21, "N": 1, "K": 288},
+        {"T": 65, "N": 100, "K": 96},
+        {"T": 5, "N": 7, "K": 101},
     ),
-    domain=({"T": 1, "N": 1, "K": 32}, {"T": 2, "N": 31, "K": 96}, {"T": 5, "N": 65, "K": 100}, {"T": 33, "N": 64, "K": 2048}),
-    bench=({"T": 1, "N": 2048, "K": 4096},),  # output projection of the Qwen3-Omni Thinker
+    bench=(
+        {"T": 1, "N": 2048, "K": 4096},  # output projection of the Qwen3-Omni Thinker
+        {"T": 1, "N": 152064, "K": 2048},  # its logits
+        {"T": 1, "N": 3072, "K": 1024},  # gate of the code predictors
+        {"T": 512, "N": 2048, "K": 4096},  # the output projection in prefill
+    ),
 )
 def matmul(x: Any, w: Any) -> Any:
     """Multiply: y = x @ w.T."""
     return x @ w.T
 
 
-@op("x[T, K], w[N, K]:weight, r[R, N] -> y[T, N]")
+@op(
+    "x[T, K], w[N, K]:weight, r[R, N] -> y[T, N]",
+    kernels=_kernels("matmul_add", ("T", "N", "K", "R", "row_start", "row_count")),
+    domain=(
+        {"T": 1, "N": 31, "K": 2048, "R": 1},
+        {"T": 3, "N": 9, "K": 96, "R": 3},
+        {"T": 8, "N": 65, "K": 64, "R": 1},
+        {"T": 12, "N": 65, "K": 32, "R": 12},
+        {"T": 21, "N": 1, "K": 288, "R": 1},
+        {"T": 65, "N": 100, "K": 96, "R": 65},
+        {"T": 5, "N": 7, "K": 101, "R": 5},
+    ),
+    bench=(
+        {"T": 1, "N": 2048, "K": 4096, "R": 1},  # output projection and residual of the Qwen3-Omni Thinker
+        {"T": 100, "N": 5120, "K": 1280, "R": 1},  # first feed-forward layer of its audio tower
+    ),
+)
 def matmul_add(x: Any, w: Any, r: Any) -> Any:
     """Multiply and add: y = x @ w.T + r, where r is a bias (R = 1) or a residual (R = T)."""
     return x @ w.T + r

@@ -1,0 +1,27 @@
+// sum_outputs: each lane holds one share of OUTPUTS sums; returns the whole sum of output `lane` to lanes below OUTPUTS.
+// The caller defines WG and OUTPUTS, which divides WG. Two barriers, however many outputs.
+
+const LANES_PER_OUTPUT: u32 = WG / OUTPUTS;
+
+var<workgroup> output_shares: array<f32, WG * OUTPUTS>;
+var<workgroup> output_parts: array<f32, WG>;
+
+fn sum_outputs(sums: ptr<function, array<f32, OUTPUTS>>, lane: u32) -> f32 {
+  for (var o = 0u; o < OUTPUTS; o++) {
+    output_shares[o * WG + lane] = (*sums)[o];
+  }
+  workgroupBarrier();
+  var part = 0.0;
+  for (var i = 0u; i < OUTPUTS; i++) {
+    part += output_shares[lane / LANES_PER_OUTPUT * WG + lane % LANES_PER_OUTPUT + i * LANES_PER_OUTPUT];
+  }
+  output_parts[lane] = part;
+  workgroupBarrier();
+  var total = 0.0;
+  if (lane < OUTPUTS) {
+    for (var i = 0u; i < LANES_PER_OUTPUT; i++) {
+      total += output_parts[lane * LANES_PER_OUTPUT + i];
+    }
+  }
+  return total;
+}

@@ -1,0 +1,25 @@
+// y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for rows that do not divide into vectors.
+// bindings: x [T, K] f32; w [row_count, K] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
+// work: workgroup (i, t) computes weight rows i * ROWS .. for row t of x; WG lanes stride over K
+// lib: dot_odd, value_f16, sum_outputs
+
+struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<u32>;
+@group(0) @binding(2) var<storage, read> r: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+const WG: u32 = 64u;
+const ROWS: u32 = 4u; // tune
+const OUTPUTS: u32 = ROWS;
+
+fn finish(t: u32, n: u32, value: f32) {
+  y[t * params.N + n] = value + r[select(t, 0u, params.R == 1u) * params.N + n];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  dot_odd(group.y, group.x * ROWS, lane);
+}

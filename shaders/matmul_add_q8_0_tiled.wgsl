@@ -1,0 +1,25 @@
+// y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for many rows of x.
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
+// work: workgroup (i, j) computes 16 * TN weight rows from 16 * TN * i on for 16 * TM rows of x from 16 * TM * j on
+// lib: tiled, quad_q8_0
+
+struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> w_q: array<u32>;
+@group(0) @binding(2) var<storage, read> w_d: array<u32>;
+@group(0) @binding(3) var<storage, read> r: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+const TM: u32 = 4u; // tune
+const TN: u32 = 4u; // tune
+
+fn finish(t: u32, n: u32, value: f32) {
+  y[t * params.N + n] = value + r[select(t, 0u, params.R == 1u) * params.N + n];
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  tiled(group.y * 16u * TM, group.x * 16u * TN, lane);
+}
