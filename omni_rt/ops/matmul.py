@@ -36,7 +36,7 @@ def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
-    """Return the kernels of matmul or matmul_add: by weight dtype, then by rows of x; the first that takes a call runs."""
+    """Return the kernels of matmul or matmul_add, by weight dtype and rows of x; the first that takes a call runs."""
     kernels = []
     for dtype, vector in VECTOR.items():
 

@@ -1,0 +1,21 @@
+// y[t, n] = w[ids[t], n]
+// bindings: w [row_count, N] f32, rows row_start.. of V; ids [T] i32; y [T, N] f32
+// work: lane i of column j writes y[t, i] for t = j, j + groups.y, ..; rows of w that are not bound are left alone
+// lib: value_f32
+
+struct Params { T: u32, N: u32, row_start: u32, row_count: u32 }
+
+@group(0) @binding(0) var<storage, read> w: array<f32>;
+@group(0) @binding(1) var<storage, read> ids: array<i32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  for (var t = id.y; t < params.T; t += groups.y) {
+    let row = u32(ids[t]) - params.row_start;
+    if (id.x < params.N && row < params.row_count) {
+      y[t * params.N + id.x] = weight_value(row * params.N + id.x);
+    }
+  }
+}
