@@ -33,7 +33,7 @@ class KVCache:
         """
         if self.window:
             if count > self.rows - self.window + 1:
-                raise InputError(f"a pass of {count} rows exceeds a cache of {self.rows} with a window of {self.window}")
+                raise InputError(f"{count} rows at once exceed a cache of {self.rows} rows with a window of {self.window}")
         elif self.count + count > self.rows:
             raise InputError(
                 f"the context of {self.rows} positions is full: {self.count} are used and {count} more are needed; "
@@ -55,7 +55,7 @@ class KVCache:
 
 
 class StreamTail:
-    """The last `rows` rows [rows, channels] of a stream, zeros at its start: what a causal convolution looks back on."""
+    """The last rows [rows, channels] of a stream, zeros at its start: what a causal convolution looks back on."""
 
     def __init__(self, device: Device, rows: int, channels: int) -> None:
         self.rows = rows

@@ -91,7 +91,7 @@ class Experts:
             gate_up.append(expert.array("gate_proj.weight", narrow, width))
             gate_up.append(expert.array("up_proj.weight", narrow, width))
             down.append(expert.array("down_proj.weight", width, narrow))
-        stacked = np.concatenate(gate_up).reshape(experts.count, 2 * narrow, width)
+        stacked = np.concatenate(gate_up).reshape(config.experts, 2 * narrow, width)
         self.gate_up = weights.place_linear(stacked)
         self.down = weights.place_linear(np.stack(down))
         self.shared_gate: Tensor | None = None
@@ -168,7 +168,7 @@ class Decoder:
 def scaled_rows(
     weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str
 ) -> np.ndarray:
-    """Return a projection [outputs, inputs] with the LayerScale of its branch, if the config has one, folded into its rows."""
+    """Return a projection [outputs, inputs], its rows multiplied by the LayerScale of its branch if there is one."""
     values = weights.array(name, outputs, inputs)
     if not config.layer_scale:
         return values

@@ -14,7 +14,7 @@ class DecoderConfig:
     `rope_sections` are the frequencies of the time, height and width axes, empty when positions have one axis.
     `sliding_window` is how many keys a query sees, itself included, 0 for all. `experts` is 0 in a dense stack;
     otherwise layer i is dense when it is in `dense_layers` or (i + 1) is no multiple of `sparse_step`.
-    `shared_expert_width` is 0 without a shared expert.
+    `shared_expert_width` is 0 without a shared expert. With `layer_scale` each branch ends in a scale per channel.
     """
 
     width: int = key("hidden_size")
@@ -35,6 +35,7 @@ class DecoderConfig:
     shared_expert_width: int = 0
     dense_layers: tuple[int, ...] = ()
     sparse_step: int = 1
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""

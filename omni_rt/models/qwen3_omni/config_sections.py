@@ -187,6 +187,7 @@ class Code2WavConfig(DecoderConfig):
     """
 
     query_key_norm: bool = False
+    layer_scale: bool = True
     sliding_window: int = key("sliding_window")
     codebooks: int = key("num_quantizers")
     codebook_size: int = key("codebook_size")

@@ -1,0 +1,179 @@
+"""The Thinker: spliced embeddings through the decoder to text logits and, for the Talker, hidden states.
+
+    ids -> embed -> media rows spliced in -> decoder (+ deepstack after its first layers) -> lm_head -> next token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from omni_rt import ops
+from omni_rt.errors import InputError
+from omni_rt.models.decoder import Decoder, frequencies
+from omni_rt.models.qwen3_omni.config_sections import ThinkerConfig
+from omni_rt.results import ThinkerOutput
+from omni_rt.sampling import Chooser, Sampling
+from omni_rt.tensor import Tensor
+from omni_rt.weights import Weights
+
+SLICE = 512
+"""Rows of a prompt that pass the decoder at once, which bounds the activations and the length of a submission."""
+
+
+@dataclass(frozen=True)
+class ThinkerInputs:
+    """A prompt as the Thinker reads it: ids, positions [3, T] with `delta`, and what replaces the media rows.
+
+    `media` are embeddings [M, D] of all media rows, `index` [T] the row of `media` for each id or -1. `deepstack` are
+    arrays [V, D] added after the first layers, with `visual` [T] the row of each id or -1.
+    """
+
+    token_ids: Sequence[int]
+    positions: np.ndarray
+    delta: float
+    media: np.ndarray | None = None
+    index: np.ndarray | None = None
+    deepstack: Sequence[np.ndarray] = field(default_factory=tuple)
+    visual: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """What a pass over a prompt leaves: the last normed row [1, N], and on request host arrays for all rows."""
+
+    last: Tensor
+    embeddings: np.ndarray
+    hidden: np.ndarray
+    logits: np.ndarray | None
+
+
+class Thinker:
+    """The text decoder of Qwen3-Omni; names follow the checkpoint under `thinker.`."""
+
+    def __init__(
+        self, weights: Weights, config: ThinkerConfig, *, context: int, accept_layer: int, stop_id: int
+    ) -> None:
+        model = weights.at("model.")
+        self.config = config
+        self.device = weights.device
+        self.accept_layer = accept_layer
+        self.stop_id = stop_id
+        table = model.array("embed_tokens.weight", config.vocabulary, config.width)
+        self.embed_tokens = weights.place_half(table)
+        self.decoder = Decoder(model, config)
+        if config.tied_embeddings:
+            self.lm_head = weights.place_linear(table)
+        else:
+            self.lm_head = weights.linear("lm_head.weight", config.vocabulary, config.width)
+        self.frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta, config.rope_sections))
+        self.cache = self.decoder.cache(context)
+        self.token = self.device.zeros((1,), "i32")
+        self.position = self.device.zeros((1, 3))
+        self.chooser = Chooser(self.device, config.vocabulary)
+        self._step = self.device.capture(self._decode)
+
+    def prefill(self, inputs: ThinkerInputs, *, states: bool = False, logits: bool = False) -> Prefill:
+        """Run a prompt through an empty cache, slice by slice.
+
+        With `states` the spliced embeddings and the hidden states after the accepted layer are returned [T, N], with
+        `logits` those of every row [T, V]. Raises InputError for an empty prompt or one longer than the context.
+        """
+        count = len(inputs.token_ids)
+        if not count:
+            raise InputError("the prompt is empty: give at least one token")
+        self.cache.clear()
+        embeddings, hidden, scores = [], [], []
+        last = None
+        for start in range(0, count, SLICE):
+            rows = slice(start, min(start + SLICE, count))
+            self.cache.extend(rows.stop - start)
+            x = self._embed(inputs, rows)
+            normed, taps = self._run(x, inputs, rows)
+            if states:
+                embeddings.append(x.numpy())
+                hidden.append(taps[self.accept_layer].numpy())
+            if logits:
+                scores.append(ops.matmul(normed, self.lm_head).numpy())
+            last = normed[len(normed) - 1 :]
+        assert last is not None
+        empty = np.zeros((0, self.config.width), np.float32)
+        return Prefill(
+            last,
+            np.concatenate(embeddings) if states else empty,
+            np.concatenate(hidden) if states else empty,
+            np.concatenate(scores) if logits else None,
+        )
+
+    def _embed(self, inputs: ThinkerInputs, rows: slice) -> Tensor:
+        ids = self.device.tensor(np.asarray(inputs.token_ids[rows], np.int32))
+        x = ops.embed(self.embed_tokens, ids)
+        if inputs.media is None or inputs.index is None or (inputs.index[rows] < 0).all():
+            return x
+        return ops.splice(x, *self._rows(inputs.media, inputs.index[rows]))
+
+    def _rows(self, media: np.ndarray, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return the media rows that an index refers to, and the index renumbered to them."""
+        used = np.flatnonzero(index >= 0)
+        renumbered = np.full(len(index), -1, np.int32)
+        renumbered[used] = np.arange(len(used))
+        return self.device.tensor(media[index[used]]), self.device.tensor(renumbered)
+
+    def _run(self, x: Tensor, inputs: ThinkerInputs, rows: slice) -> tuple[Tensor, dict[int, Tensor]]:
+        positions = self.device.tensor(np.ascontiguousarray(inputs.positions[:, rows].T))
+        table = ops.angles(positions, self.frequencies)
+        visual = inputs.visual[rows] if inputs.visual is not None else None
+        if visual is None or (visual < 0).all():
+            return self.decoder(x, table, self.cache, taps=(self.accept_layer,))
+
+        def add_deepstack(layer: int, x: Tensor) -> Tensor:
+            if layer >= len(inputs.deepstack):
+                return x
+            return ops.add_rows(x, *self._rows(inputs.deepstack[layer], visual))
+
+        return self.decoder(x, table, self.cache, taps=(self.accept_layer,), after_layer=add_deepstack)
+
+    def forward(self, inputs: ThinkerInputs) -> ThinkerOutput:
+        """Return logits, spliced embeddings and hidden states of every row of a prompt."""
+        prefill = self.prefill(inputs, states=True, logits=True)
+        assert prefill.logits is not None
+        return ThinkerOutput(prefill.logits, prefill.embeddings, prefill.hidden)
+
+    def generate(
+        self, inputs: ThinkerInputs, prefill: Prefill, *, max_new_tokens: int, sampling: Sampling, seed: int = 0
+    ) -> Iterator[int]:
+        """Yield the tokens of the reply one by one, the stop token last if it comes within the limit."""
+        if max_new_tokens < 1:
+            return
+        count = len(inputs.token_ids)
+        self.chooser.start(seed, inputs.token_ids if sampling.repetition_penalty != 1.0 else ())
+        logits = ops.matmul(prefill.last, self.lm_head)
+        chosen = self.chooser(logits, sampling, self.cache.length)
+        token = int(chosen.numpy()[0])
+        self.device.write(self.token, np.array([token], np.int32))
+        self.device.write(self.position, np.full((1, 3), count + inputs.delta, np.float32))
+        yield token
+        for produced in range(1, max_new_tokens):
+            if token == self.stop_id:
+                return
+            if produced == 1:
+                self.cache.extend(1)
+            else:
+                self.cache.advance()
+            token = int(self._step(sampling).numpy()[0])
+            yield token
+
+    def _decode(self, sampling: Sampling) -> Tensor:
+        """One decode step, all of it on the device: from the token and position that lie there to the next."""
+        x = ops.embed(self.embed_tokens, self.token)
+        table = ops.angles(self.position, self.frequencies)
+        normed, _ = self.decoder(x, table, self.cache)
+        chosen = self.chooser(ops.matmul(normed, self.lm_head), sampling, self.cache.length)
+        ops.advance(self.token, self.position, self.cache.length, chosen)
+        return chosen
+
+    def embed_ids(self, ids: Sequence[int]) -> np.ndarray:
+        """Return the embeddings of token ids, float32 [T, N]."""
+        return ops.embed(self.embed_tokens, self.device.tensor(np.asarray(ids, np.int32))).numpy()
