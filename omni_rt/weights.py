@@ -80,6 +80,15 @@ class Weights:
         """Place the weight [outputs, inputs] of a linear layer."""
         return self.place_linear(self.array(name, outputs, inputs))
 
+    def affine(self, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
+        """Place a linear layer with a bias: its weight [outputs, inputs] and the bias as one row [1, outputs]."""
+        bias = self.exact(f"{name}.bias", outputs)
+        return self.linear(f"{name}.weight", outputs, inputs), bias.reshape(1, outputs)
+
+    def norm(self, name: str, width: int) -> tuple[Tensor, Tensor]:
+        """Place the weight and bias [width] of a LayerNorm."""
+        return self.exact(f"{name}.weight", width), self.exact(f"{name}.bias", width)
+
     def fused(self, names: Iterable[str], outputs: Sequence[int], inputs: int) -> Tensor:
         """Place several linear weights as one: their rows one after the other [sum(outputs), inputs]."""
         parts = [self.array(name, rows, inputs) for name, rows in zip(names, outputs, strict=True)]

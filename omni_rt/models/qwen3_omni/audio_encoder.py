@@ -46,14 +46,14 @@ class AudioLayer:
     def __init__(self, weights: Weights, config: AudioEncoderConfig) -> None:
         width, wide = config.width, config.feed_forward
         self.config = config
-        self.attention_norm = _norm(weights, "self_attn_layer_norm", width)
+        self.attention_norm = weights.norm("self_attn_layer_norm", width)
         attention = weights.at("self_attn.")
         self.query, self.key, self.value, self.output = (
-            _linear(attention, f"{name}_proj", width, width) for name in ("q", "k", "v", "out")
+            attention.affine(f"{name}_proj", width, width) for name in ("q", "k", "v", "out")
         )
-        self.final_norm = _norm(weights, "final_layer_norm", width)
-        self.wide = _linear(weights, "fc1", wide, width)
-        self.narrow = _linear(weights, "fc2", width, wide)
+        self.final_norm = weights.norm("final_layer_norm", width)
+        self.wide = weights.affine("fc1", wide, width)
+        self.narrow = weights.affine("fc2", width, wide)
 
     def __call__(self, x: Tensor, length: Tensor, block: int) -> Tensor:
         """Run the layer over rows x [T, N]."""
@@ -83,10 +83,10 @@ class AudioEncoder:
         by_mel = flat.reshape(config.width, channels, mels).transpose(0, 2, 1)
         self.stem_output = weights.place_linear(np.ascontiguousarray(by_mel).reshape(config.width, -1))
         self.layers = [AudioLayer(weights.at(f"layers.{i}."), config) for i in range(config.layers)]
-        self.output_norm = _norm(weights, "ln_post", config.width)
+        self.output_norm = weights.norm("ln_post", config.width)
         self.projections = (
-            _linear(weights, "proj1", config.width, config.width),
-            _linear(weights, "proj2", config.output_width, config.width),
+            weights.affine("proj1", config.width, config.width),
+            weights.affine("proj2", config.output_width, config.width),
         )
         weights.done()
 
@@ -139,14 +139,6 @@ class AudioEncoder:
 STEM_CHUNKS = 16
 """Seconds of audio that pass the stem at once: its first image is the largest activation of the encoder."""
 
-
-def _norm(weights: Weights, name: str, width: int) -> tuple[Tensor, Tensor]:
-    return weights.exact(f"{name}.weight", width), weights.exact(f"{name}.bias", width)
-
-
-def _linear(weights: Weights, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
-    bias = weights.exact(f"{name}.bias", outputs)
-    return weights.linear(f"{name}.weight", outputs, inputs), bias.reshape(1, outputs)
 
 
 def _convolution(weights: Weights, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class VisionBlock:
     def __init__(self, weights: Weights, config: VisionEncoderConfig) -> None:
         width, wide = config.width, config.feed_forward
         self.config = config
-        self.norm1, self.norm2 = (_norm(weights, name, width) for name in ("norm1", "norm2"))
+        self.norm1, self.norm2 = (weights.norm(name, width) for name in ("norm1", "norm2"))
         # Query, key and value rows lie one after the other in one stored matrix.
         packed = weights.array("attn.qkv.weight", 3 * width, width)
         biases = weights.array("attn.qkv.bias", 3 * width)
@@ -64,9 +64,9 @@ class VisionBlock:
             (weights.place_linear(packed[i : i + width]), weights.place_exact(biases[None, i : i + width]))
             for i in (0, width, 2 * width)
         )
-        self.output = _linear(weights, "attn.proj", width, width)
-        self.wide = _linear(weights, "mlp.linear_fc1", wide, width)
-        self.narrow = _linear(weights, "mlp.linear_fc2", width, wide)
+        self.output = weights.affine("attn.proj", width, width)
+        self.wide = weights.affine("mlp.linear_fc1", wide, width)
+        self.narrow = weights.affine("mlp.linear_fc2", width, wide)
 
     def __call__(self, x: Tensor, table: Tensor, length: Tensor, picture: int) -> Tensor:
         """Run the block over patches x [P, N] of pictures of `picture` patches each."""
@@ -88,9 +88,9 @@ class Merger:
     def __init__(self, weights: Weights, config: VisionEncoderConfig, *, norm_joined: bool) -> None:
         self.joined = config.width * config.merge**2
         self.norm_joined = norm_joined
-        self.norm = _norm(weights, "ln_q", self.joined if norm_joined else config.width)
-        self.first = _linear(weights, "mlp.0", self.joined, self.joined)
-        self.second = _linear(weights, "mlp.2", config.output_width, self.joined)
+        self.norm = weights.norm("ln_q", self.joined if norm_joined else config.width)
+        self.first = weights.affine("mlp.0", self.joined, self.joined)
+        self.second = weights.affine("mlp.2", config.output_width, self.joined)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return tokens [P / 4, D] of patches x [P, N]."""
@@ -151,12 +151,3 @@ class VisionEncoder:
                 merger = self.deepstack[config.deepstack_layers.index(index)]
                 deepstack.append(merger(x))
         return VisionTokens(self.merger(x).numpy(), [rows.numpy() for rows in deepstack])
-
-
-def _norm(weights: Weights, name: str, width: int) -> tuple[Tensor, Tensor]:
-    return weights.exact(f"{name}.weight", width), weights.exact(f"{name}.bias", width)
-
-
-def _linear(weights: Weights, name: str, outputs: int, inputs: int) -> Linear:
-    bias = weights.exact(f"{name}.bias", outputs)
-    return weights.linear(f"{name}.weight", outputs, inputs), bias.reshape(1, outputs)
