@@ -2,14 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import op
+from omni_rt.ops.contract import Call, Kernel, op
+
+UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
+F16 = {"k": "f16", "v": "f16"}
 
 
-@op("q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]")
+def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return one workgroup per head and query; the kernels stride over what is left."""
+    return call.H, min(call.T, 4096), 1
+
+
+def _example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    """Queries and keys with scores up to about 30, and a length inside the ring's first turn or behind it.
+
+    Larger scores would test nothing but the rounding of a score in f32, which the exponential magnifies.
+    """
+    queries = rng.normal(size=(dims["T"], dims["H"], dims["D"])) * rng.choice([0.1, 1, 8], (dims["T"], dims["H"], 1))
+    first = int(rng.choice([dims["T"], dims["S"], 3 * dims["S"] + 1]))
+    return {
+        "q": queries / (dims["scale"] * dims["D"] ** 0.5),
+        "k": rng.normal(size=(dims["S"], dims["G"], dims["D"])),
+        "length": np.array([first]),
+    }
+
+
+def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[str, Any]:
+    rules = {"causal": bool(rule.get("causal", 1)), "window": rule.get("window", 0), "block": rule.get("block", 0)}
+    return {"T": t, "S": s, "H": heads[0], "G": heads[1], "D": d, "scale": d**-0.5} | rules
+
+
+@op(
+    "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]",
+    kernels=[
+        Kernel("attention_decode", uniforms=UNIFORMS, grid=_grid, when=lambda c: c.D % 4 == 0 and c.D <= 256),
+        Kernel(
+            "attention_f16_decode",
+            uniforms=UNIFORMS,
+            grid=_grid,
+            dtypes=F16,
+            when=lambda c: c.D % 4 == 0 and c.D <= 256,
+        ),
+        Kernel("attention", uniforms=UNIFORMS, grid=_grid, when=lambda c: c.D % 4 != 0 and c.D <= 256),
+    ],
+    domain=[
+        _call(1, 1, (1, 1), 4),
+        _call(1, 9, (4, 2), 24),
+        _call(1, 2100, (2, 1), 64),
+        _call(1, 300, (3, 3), 5),
+        _call(2, 70, (8, 1), 128, window=33),
+        _call(3, 40, (2, 2), 72, causal=0),
+        _call(5, 40, (6, 2), 256, window=7, causal=0),
+        _call(33, 33, (2, 1), 72, block=8, causal=0),
+        _call(33, 100, (2, 2), 64, block=50),
+        _call(37, 130, (4, 2), 24, window=40),
+        _call(33, 65, (2, 1), 10, window=9),
+    ],
+    example=_example,
+    bench=(
+        _call(1, 4096, (32, 4), 128),  # Qwen3-Omni thinker, one decode step
+        _call(1, 512, (16, 8), 128),  # Qwen3-TTS talker, one decode step
+        _call(512, 4096, (32, 4), 128),  # Qwen3-Omni thinker, prefill
+        _call(900, 900, (20, 20), 64, causal=0, block=104),  # Qwen3-Omni audio encoder
+        _call(1024, 1024, (16, 16), 72, causal=0),  # Qwen3-Omni vision encoder
+    ),
+)
 def attention(
     q: Any, k: Any, v: Any, length: Any, *, scale: float, causal: bool, window: int = 0, block: int = 0
 ) -> Any:
