@@ -6,27 +6,77 @@ so a step can be replayed and a token drawn before the host has seen the one bef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
+
+Dims = Mapping[str, Any]
+Arrays = Mapping[str, np.ndarray]
 
 
-@op("x[T, N] -> ids[T]:i32")
+def _row_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+    return min(call.T, 4096), 1, 1
+
+
+def _penalise_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    return {"seen": rng.integers(0, 2, dims["V"])}
+
+
+def _mark_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    return {"seen": rng.integers(0, 2, dims["V"]), "ids": rng.integers(0, dims["V"], dims["T"])}
+
+
+def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    token, length, chosen = rng.integers(0, 1000, (3, 1))
+    position = rng.integers(0, 1000, (1, dims["A"])).astype(np.float64)
+    return {"token": token, "position": position, "length": length, "chosen": chosen}
+
+
+@op(
+    "x[T, N] -> ids[T]:i32",
+    kernels=[Kernel("argmax", uniforms=("T", "N"), grid=_row_grid)],
+    domain=[
+        {"T": t, "N": n} for t, n in ((1, 1), (2, 7), (5, 255), (1, 256), (2, 257), (33, 72), (4099, 2), (1, 152064))
+    ],
+    bench=({"T": 1, "N": 151936}, {"T": 1, "N": 3072}, {"T": 1, "N": 2048}),  # thinker, talker, code predictor
+)
 def argmax(x: Any) -> Any:
     """The index of the largest value of each row, the lowest among equals."""
     return x.argmax(axis=-1)
 
 
-@op("logits[T, V], seen[V]:i32, bias[V] -> y[T, V]")
+@op(
+    "logits[T, V], seen[V]:i32, bias[V] -> y[T, V]",
+    kernels=[
+        Kernel(
+            "penalise",
+            uniforms=("T", "V", "penalty"),
+            grid=lambda c, v: (min(cdiv(c.T * c.V, 256), 4096), 1, 1),
+        )
+    ],
+    domain=[{"T": t, "V": v, "penalty": p} for t, v, p in ((1, 1, 1.05), (2, 7, 1.5), (3, 3072, 1.0), (1, 255, 0.5))],
+    example=_penalise_example,
+    bench=({"T": 1, "V": 3072, "penalty": 1.05},),  # the talkers of Qwen3-Omni and Qwen3-TTS
+)
 def penalise(logits: Any, seen: Any, bias: Any, *, penalty: float) -> Any:
     """Repetition penalty and suppression: logits of ids with seen > 0 are divided by the penalty if positive and
     multiplied if negative; then the bias (0, or a large negative number for ids that must not be drawn) is added."""
     return np.where(seen > 0, np.where(logits < 0, logits * penalty, logits / penalty), logits) + bias
 
 
-@op("seen[V]:i32, ids[T]:i32 ->", mutates=("seen",))
+@op(
+    "seen[V]:i32, ids[T]:i32 ->",
+    mutates=("seen",),
+    kernels=[
+        Kernel("mark", uniforms=("T", "V"), grid=lambda c, v: (min(cdiv(c.T, 64), 4096), 1, 1)),
+    ],
+    domain=[{"T": t, "V": v} for t, v in ((1, 1), (5, 7), (1, 3072), (65, 100))],
+    example=_mark_example,
+    bench=({"T": 1, "V": 3072},),  # the talkers
+)
 def mark(seen: Any, ids: Any) -> None:
     """Set seen[ids[t]] = 1. `seen` is changed in place."""
     seen[ids] = 1
@@ -71,7 +121,14 @@ def sample(
     return ids
 
 
-@op("token[1]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->", mutates=("token", "position", "length"))
+@op(
+    "token[1]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->",
+    mutates=("token", "position", "length"),
+    kernels=[Kernel("advance", uniforms=("A",), grid=lambda c, v: (1, 1, 1))],
+    domain=[{"A": 1}, {"A": 3}, {"A": 33}],
+    example=_advance_example,
+    bench=({"A": 3},),  # Qwen3-Omni thinker
+)
 def advance(token: Any, position: Any, length: Any, chosen: Any) -> None:
     """Carry a decode step on: token = chosen, every position + 1, length + 1. Changed in place."""
     token[...] = chosen
