@@ -2,14 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.matmul import VECTOR
+from omni_rt.ops.rows import GRID_LIMIT, row_grid
+
+MOST_CHOSEN = 64
+"""Experts per row that the routing kernel can choose at most."""
 
 
-@op("logits[T, E] -> weights[T, top], experts[T, top]:i32")
+def _route_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return min(c.T, GRID_LIMIT), 1, 1
+
+
+def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return cdiv(c.I, v["ROWS"]), c.A, min(c.T, GRID_LIMIT)
+
+
+def _down_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return cdiv(c.N, v["ROWS"]), min(c.T, GRID_LIMIT), 1
+
+
+def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, length: str, rows: int) -> list[Kernel]:
+    """Return one kernel per weight dtype, for weight rows of `length` values that divide into vectors."""
+    return [
+        Kernel(
+            f"{name}_{dtype}",
+            (*uniforms, "row_start", "row_count"),
+            grid,
+            {"w": dtype},
+            when=lambda c, vector=vector: c.dims[length] % vector == 0,
+            variants=({"ROWS": rows},),
+            splits="w",
+        )
+        for dtype, vector in VECTOR.items()
+    ]
+
+
+def _experts(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    """Choose distinct experts for each row."""
+    chosen = [rng.permutation(dims["E"])[: dims["A"]] for _ in range(dims["T"])]
+    return {"experts": np.array(chosen, np.int32)}
+
+
+@op(
+    "logits[T, E] -> weights[T, top], experts[T, top]:i32",
+    kernels=(
+        Kernel(
+            "route",
+            ("T", "E", "top", "normalise"),
+            _route_grid,
+            when=lambda c: c.top <= min(c.E, MOST_CHOSEN),
+        ),
+    ),
+    domain=(
+        {"T": 1, "E": 1, "top": 1, "normalise": True},
+        {"T": 2, "E": 128, "top": 8, "normalise": True},
+        {"T": 5, "E": 33, "top": 6, "normalise": False},
+        {"T": 33, "E": 200, "top": 64, "normalise": True},
+    ),
+    bench=({"T": 1, "E": 128, "top": 8, "normalise": True},),  # a layer of the Qwen3-Omni Thinker
+)
 def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
     """Softmax over the experts, the `top` largest, and their probabilities, renormalised to sum 1 if asked.
 
@@ -17,14 +74,28 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
     """
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=-1, keepdims=True)
-    experts = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    # Ranked by logit: that is the same order, and it does not depend on where small probabilities round to zero.
+    experts = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
     weights = np.take_along_axis(probabilities, experts, axis=-1)
     if normalise:
         weights = weights / weights.sum(axis=-1, keepdims=True)
     return weights, experts
 
 
-@op("x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]")
+@op(
+    "x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]",
+    kernels=_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K", rows=2),
+    domain=(
+        {"T": 1, "E": 8, "A": 8, "I": 5, "K": 1056},
+        {"T": 5, "E": 3, "A": 1, "I": 33, "K": 32},
+        {"T": 2, "E": 5, "A": 2, "I": 2, "K": 288},
+    ),
+    example=_experts,
+    bench=(
+        {"T": 1, "E": 128, "A": 8, "I": 768, "K": 2048},  # Qwen3-Omni Thinker
+        {"T": 1, "E": 128, "A": 6, "I": 384, "K": 1024},  # Qwen3-Omni Talker
+    ),
+)
 def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     """SwiGLU of each row in each of its experts: h = silu(gate) * up, w = gate rows, then up rows."""
     half = w.shape[1] // 2
@@ -37,9 +108,22 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     return hidden
 
 
-@op("h[T, A, I], w[E, N, I]:weight, experts[T, A]:i32, weights[T, A], r[T, N] -> y[T, N]")
+@op(
+    "h[T, A, I], w[E, N, I]:weight, experts[T, A]:i32, weights[T, A], r[T, N] -> y[T, N]",
+    kernels=_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I", rows=4),
+    domain=(
+        {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
+        {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
+        {"T": 2, "E": 5, "A": 2, "I": 96, "N": 1},
+    ),
+    example=_experts,
+    bench=(
+        {"T": 1, "E": 128, "A": 8, "I": 768, "N": 2048},  # Qwen3-Omni Thinker
+        {"T": 1, "E": 128, "A": 6, "I": 384, "N": 1024},  # Qwen3-Omni Talker
+    ),
+)
 def expert_down(h: Any, w: Any, experts: Any, weights: Any, r: Any) -> Any:
-    """Weighted sum of the experts' down projections onto a residual: y = r + sum_a weights_a * (h_a @ w[experts_a].T)."""
+    """Add the experts' weighted down projections to a residual: y = r + sum_a weights_a * (h_a @ w[experts_a].T)."""
     total = r.copy()
     for expert in np.unique(experts):
         rows, slots = np.nonzero(experts == expert)
@@ -47,7 +131,12 @@ def expert_down(h: Any, w: Any, experts: Any, weights: Any, r: Any) -> Any:
     return total
 
 
-@op("x[T, N], s[T, N], g[T, 1] -> y[T, N]")
+@op(
+    "x[T, N], s[T, N], g[T, 1] -> y[T, N]",
+    kernels=(Kernel("add_gated", ("T", "N"), row_grid),),
+    domain=({"T": 1, "N": 1}, {"T": 5, "N": 257}, {"T": 33, "N": 64}),
+    bench=({"T": 1, "N": 1024},),  # shared expert of the Qwen3-Omni Talker
+)
 def add_gated(x: Any, s: Any, g: Any) -> Any:
     """Add behind a sigmoid gate: y = x + sigmoid(g) * s."""
     return x + s / (1 + np.exp(-g))
