@@ -125,16 +125,21 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
             _check_canary(device, values, output.name)
         for operand, tensor, after in zip(case.op.operands, operands, truth_operands, strict=True):
             if operand.name in case.op.mutates:
-                compare(case, operand.name, device.read(tensor), after)
+                compare(case, operand.name, device.read(tensor), after, stored=tensor.dtype)
 
 
-def compare(case: Case, name: str, got: np.ndarray, reference: np.ndarray) -> None:
-    """Assert that an output agrees with the truth within the op's tolerance; integers must be equal."""
+def compare(case: Case, name: str, got: np.ndarray, reference: np.ndarray, stored: str = "f32") -> None:
+    """Assert that an output agrees with the truth within the op's tolerance; integers must be equal.
+
+    What is stored as f16 may be off by one step of that format besides.
+    """
     if got.dtype.kind == "i":
         wrong = np.argwhere(got != reference)
         assert not len(wrong), f"{case} {name}: at {tuple(wrong[0])} got {got[tuple(wrong[0])]}, reference {reference[tuple(wrong[0])]}"
         return
     error = np.abs(got.astype(np.float64) - reference)
+    if stored == "f16":
+        error = np.maximum(error - np.spacing(np.abs(reference).astype(np.float16)).astype(np.float64), 0)
     error = np.where(np.isfinite(got), error, np.inf)
     scale = max(float(np.sqrt((reference**2).mean())) if reference.size else 0.0, 1e-30)
     nmse = float((error**2).mean() / scale**2) if reference.size else 0.0

@@ -147,6 +147,9 @@ class Op:
             for name, parameter in inspect.signature(body).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
+        self.floats = {
+            name for name, parameter in inspect.signature(body).parameters.items() if parameter.annotation == "float"
+        } & set(self.attributes)
         names = [
             name for name, p in inspect.signature(body).parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY
         ]
@@ -169,7 +172,7 @@ class Op:
         for name, value in attributes.items():
             if name not in dims:
                 raise TypeError(f"{self.name} has no attribute {name}; it has {sorted(self.attributes) or 'none'}")
-            dims[name] = value
+            dims[name] = float(value) if name in self.floats else value
         for name in self.attributes:
             if dims[name] is inspect.Parameter.empty:
                 raise TypeError(f"{self.name} needs the attribute {name}")

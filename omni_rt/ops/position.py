@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
 
 Arrays = Mapping[str, np.ndarray]
+F16 = {"cache_k": "f16", "cache_v": "f16"}
 
 
 def _angle_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Arrays:
@@ -31,7 +32,13 @@ def _length_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Arrays
 
 
 def _lanes(count: int) -> tuple[int, int, int]:
+    """Return one lane of 256 per item; the kernels stride over what is left."""
     return min(cdiv(count, 256), 4096), 1, 1
+
+
+def _heads(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return one workgroup per head and row; the kernels stride over what is left."""
+    return call.M // call.D, min(call.T, 4096), 1
 
 
 def _append_domain(heads: tuple[tuple[int, int], ...], *, fused: bool, **attributes: float) -> list[dict[str, Any]]:
@@ -102,6 +109,13 @@ def rope(x: Any, table: Any) -> Any:
     mutates=("cache_k", "cache_v"),
     kernels=[
         Kernel("kv_append", uniforms=("T", "S", "G", "D"), grid=lambda c, v: _lanes(c.T * c.G * c.D)),
+        Kernel(
+            "kv_append_f16",
+            uniforms=("T", "S", "G", "D"),
+            grid=lambda c, v: _lanes(c.T * c.G * c.D // 2),
+            dtypes=F16,
+            when=lambda c: c.D % 2 == 0,
+        ),
     ],
     domain=_append_domain(APPEND_HEADS, fused=False),
     example=_length_example,
@@ -118,6 +132,13 @@ def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
     mutates=("cache_k", "cache_v"),
     kernels=[
         Kernel("rope_append", uniforms=("T", "M", "S", "G", "D"), grid=lambda c, v: _lanes(c.T * c.M // 2)),
+        Kernel(
+            "rope_append_f16",
+            uniforms=("T", "M", "S", "G", "D"),
+            grid=lambda c, v: _lanes(c.T * c.M // 4),
+            dtypes=F16,
+            when=lambda c: c.D % 4 == 0,
+        ),
     ],
     domain=_append_domain(APPEND_HEADS, fused=True),
     example=_length_example,
@@ -138,10 +159,13 @@ def rope_append(qkv: Any, table: Any, cache_k: Any, cache_v: Any, length: Any) -
     " -> q[T, M // D - 2 * G, D]",
     mutates=("cache_k", "cache_v"),
     kernels=[
+        Kernel("norm_rope_append", uniforms=("T", "M", "S", "G", "D", "epsilon"), grid=_heads),
         Kernel(
-            "norm_rope_append",
+            "norm_rope_append_f16",
             uniforms=("T", "M", "S", "G", "D", "epsilon"),
-            grid=lambda c, v: (c.M // c.D, min(c.T, 4096), 1),
+            grid=_heads,
+            dtypes=F16,
+            when=lambda c: c.D % 4 == 0,
         ),
     ],
     domain=_append_domain(APPEND_HEADS, fused=True, epsilon=1e-6),
