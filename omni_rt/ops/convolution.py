@@ -6,15 +6,92 @@ came before within it. So a streamed and a whole run are the same op.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
+
+WEIGHTS = ("f32", "f16", "q8_0")
+FEW_ROWS = 32
+"""Below this many output rows a workgroup splits the sum among its lanes instead of sharing tiles."""
+
+Shape = Callable[[Call], tuple[int, int]]
+"""Output rows and columns of a call, as the matrix product that a convolution is."""
+
+
+def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[[Call], bool]) -> tuple[Kernel, ...]:
+    """Return the kernels of a convolution, the first that takes a call serves it.
+
+    `wide` says that the window of an output is made of whole vec4, of one group.
+    """
+
+    def skinny(call: Call) -> bool:
+        return wide(call) and shape(call)[0] < FEW_ROWS
+
+    def tiled(call: Call) -> bool:
+        return wide(call) and call.N % 4 == 0 and shape(call)[0] >= FEW_ROWS
+
+    def skinny_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+        rows, columns = shape(call)
+        return cdiv(columns, variant["ROWS"]), cdiv(rows, variant["COLS"]), 1
+
+    def tiled_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+        rows, columns = shape(call)
+        lanes = variant["LANES_N"]
+        return cdiv(columns, 4 * lanes * variant["NB"]), cdiv(rows, 1024 // lanes * variant["MB"]), 1
+
+    def direct_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+        return min(cdiv(prod(shape(call)), 256), 65535), 1, 1
+
+    kernels = []
+    for dtype in WEIGHTS:
+        weight = {"w": dtype}
+        kernels += [
+            Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, ({"COLS": 4, "ROWS": 8},)),
+            Kernel(f"{name}_{dtype}_tiled", uniforms, tiled_grid, weight, tiled, ({"LANES_N": 16, "MB": 2, "NB": 2},)),
+            Kernel(f"{name}_{dtype}_direct", uniforms, direct_grid, weight),
+        ]
+    return tuple(kernels)
+
+
+def _conv1d_shape(call: Call) -> tuple[int, int]:
+    rows = (call.P + call.T + call.right - (call.J - 1) * call.dilation - 1) // call.stride + 1
+    return rows, call.N
+
+
+def _conv2d_shape(call: Call) -> tuple[int, int]:
+    rows = (call.H + 2 * call.pad - call.J) // call.stride + 1
+    columns = (call.W + 2 * call.pad - call.L) // call.stride + 1
+    return call.B * rows * columns, call.N
 
 
 @op(
     "x[T, C], tail[P, C], w[N, J, I]:weight, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
+    kernels=_kernels(
+        "conv1d",
+        ("T", "C", "P", "N", "J", "I", "stride", "dilation", "right"),
+        _conv1d_shape,
+        wide=lambda c: c.I == c.C and c.I % 4 == 0,
+    ),
+    domain=(
+        {"T": 1, "C": 3, "P": 0, "N": 2, "J": 1, "I": 3, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 33, "C": 5, "P": 6, "N": 5, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 21, "C": 12, "P": 2, "N": 6, "J": 5, "I": 4, "stride": 2, "dilation": 1, "right": 1},
+        {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
+        {"T": 77, "C": 36, "P": 4, "N": 20, "J": 3, "I": 36, "stride": 2, "dilation": 2, "right": 2},
+        {"T": 130, "C": 32, "P": 54, "N": 132, "J": 7, "I": 32, "stride": 1, "dilation": 9, "right": 0},
+    ),
+    bench=(
+        # Code2Wav of Qwen3-Omni and the codec of Qwen3-TTS, four frames and one: the widest and the narrowest block.
+        {"T": 128, "C": 768, "P": 18, "N": 768, "J": 7, "I": 768, "stride": 1, "dilation": 3, "right": 0},
+        {"T": 7680, "C": 96, "P": 54, "N": 96, "J": 7, "I": 96, "stride": 1, "dilation": 9, "right": 0},
+        {"T": 4, "C": 1024, "P": 6, "N": 1536, "J": 7, "I": 1024, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 7680, "C": 96, "P": 6, "N": 1, "J": 7, "I": 96, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 16, "C": 1024, "P": 6, "N": 1024, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
+    ),
 )
 def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int = 1, right: int = 0) -> Any:
     """Convolve rows: y[u] = b + sum_j w[:, j] @ rows[u * stride + j * dilation], rows = tail, x, `right` zero rows.
@@ -39,7 +116,26 @@ def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int 
     return y + b
 
 
-@op("x[T, C], tail[P, C], w[M, N, Q, C]:weight, b[N] -> y[M*T, N]")
+@op(
+    "x[T, C], tail[P, C], w[M, N, Q, C]:weight, b[N] -> y[M*T, N]",
+    kernels=_kernels(
+        "conv_transpose1d",
+        ("T", "C", "P", "M", "N", "Q"),
+        lambda c: (c.T, c.M * c.N),
+        wide=lambda c: c.C % 4 == 0,
+    ),
+    domain=(
+        {"T": 1, "C": 3, "P": 0, "M": 2, "N": 3, "Q": 1},
+        {"T": 5, "C": 32, "P": 1, "M": 3, "N": 5, "Q": 2},
+        {"T": 37, "C": 36, "P": 2, "M": 2, "N": 12, "Q": 3},
+        {"T": 130, "C": 64, "P": 1, "M": 5, "N": 28, "Q": 2},
+    ),
+    bench=(
+        # The upsamplers of Code2Wav of Qwen3-Omni, four frames: the first and the last.
+        {"T": 16, "C": 1536, "P": 1, "M": 8, "N": 768, "Q": 2},
+        {"T": 2560, "C": 192, "P": 1, "M": 3, "N": 96, "Q": 2},
+    ),
+)
 def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any) -> Any:
     """Transposed convolution of stride M, by phase: y[t * M + m] = b + sum_q w[m, :, q] @ rows[t + q], rows = tail, x.
 
@@ -55,7 +151,24 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any) -> Any:
 
 @op(
     "x[B, H, W, C], w[N, J, L, C]:weight, b[N]"
-    " -> y[B, (H + 2 * pad - J) // stride + 1, (W + 2 * pad - L) // stride + 1, N]"
+    " -> y[B, (H + 2 * pad - J) // stride + 1, (W + 2 * pad - L) // stride + 1, N]",
+    kernels=_kernels(
+        "conv2d",
+        ("B", "H", "W", "C", "N", "J", "L", "stride", "pad"),
+        _conv2d_shape,
+        wide=lambda c: c.C % 4 == 0,
+    ),
+    domain=(
+        {"B": 2, "H": 7, "W": 5, "C": 1, "N": 3, "J": 3, "L": 3, "stride": 2, "pad": 1},
+        {"B": 1, "H": 4, "W": 6, "C": 32, "N": 5, "J": 3, "L": 2, "stride": 2, "pad": 0},
+        {"B": 3, "H": 9, "W": 11, "C": 36, "N": 20, "J": 3, "L": 3, "stride": 2, "pad": 1},
+        {"B": 1, "H": 13, "W": 12, "C": 32, "N": 136, "J": 3, "L": 3, "stride": 1, "pad": 2},
+    ),
+    bench=(
+        # The audio stem of Qwen3-Omni, one chunk of 100 frames: 128 x 100 x 1 -> 64 x 50 x 480 -> 32 x 25 x 480.
+        {"B": 1, "H": 128, "W": 100, "C": 1, "N": 480, "J": 3, "L": 3, "stride": 2, "pad": 1},
+        {"B": 1, "H": 64, "W": 50, "C": 480, "N": 480, "J": 3, "L": 3, "stride": 2, "pad": 1},
+    ),
 )
 def conv2d(x: Any, w: Any, b: Any, *, stride: int, pad: int) -> Any:
     """Convolve B images, channels last, with `pad` zeros on all sides."""

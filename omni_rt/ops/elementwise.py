@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import erf, sqrt
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
 
 _erf = np.frompyfunc(erf, 1, 1)
 
+DOMAIN = ({"T": 1, "N": 1}, {"T": 2, "N": 31}, {"T": 33, "N": 257}, {"T": 5, "N": 1024})
 
-@op("a[T, N], b[R, N] -> y[T, N]")
+
+def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+    """One workgroup per 1024 outputs, as far as a grid goes; the kernels loop beyond."""
+    return min(cdiv(call.T * (call.N if "N" in call.dims else call.C), 1024), 65535), 1, 1
+
+
+def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Frequencies and amplitudes as checkpoints have them: exponentials, so positive, and seldom far from 1."""
+    return {
+        "frequency": np.exp(rng.normal(size=dims["C"])),
+        "amplitude": 1 / (np.exp(rng.normal(size=dims["C"])) + 1e-9),
+    }
+
+
+@op(
+    "a[T, N], b[R, N] -> y[T, N]",
+    kernels=(Kernel("add", ("T", "R", "N"), _grid),),
+    domain=(
+        {"T": 1, "R": 1, "N": 1},
+        {"T": 5, "R": 1, "N": 33},
+        {"T": 33, "R": 33, "N": 65},
+        {"T": 7, "R": 1, "N": 1024},
+    ),
+    bench=({"T": 512, "R": 512, "N": 2048}, {"T": 1, "R": 1, "N": 2048}),
+)
 def add(a: Any, b: Any) -> Any:
     """Add: y = a + b, where b has one row (R = 1) or one per row (R = T)."""
     return a + b
 
 
-@op("x[T, N] -> y[T, N]")
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("silu", ("T", "N"), _grid),),
+    domain=DOMAIN,
+    bench=({"T": 1, "N": 1024},),
+)
 def silu(x: Any) -> Any:
     """x * sigmoid(x)."""
     return x / (1 + np.exp(-x))
 
 
-@op("x[T, N] -> y[T, N]")
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("gelu", ("T", "N"), _grid),),
+    domain=DOMAIN,
+    bench=({"T": 100, "N": 5120},),
+)
 def gelu(x: Any) -> Any:
     """The exact GELU: x / 2 * (1 + erf(x / sqrt 2))."""
     return x * 0.5 * (1 + _erf(x / sqrt(2)).astype(x.dtype))
 
 
-@op("x[T, N] -> y[T, N]")
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("gelu_tanh", ("T", "N"), _grid),),
+    domain=DOMAIN,
+    bench=({"T": 1024, "N": 4304},),
+)
 def gelu_tanh(x: Any) -> Any:
     """The tanh form of GELU: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))."""
     return x * 0.5 * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x * x * x)))
 
 
-@op("x[T, 2*N] -> y[T, N]")
+@op(
+    "x[T, 2*N] -> y[T, N]",
+    kernels=(Kernel("silu_mul", ("T", "N"), _grid),),
+    domain=DOMAIN,
+    bench=({"T": 1, "N": 6144}, {"T": 512, "N": 3072}),
+)
 def silu_mul(x: Any) -> Any:
     """SwiGLU of a fused projection: silu(first half) * second half."""
     half = x.shape[1] // 2
@@ -44,7 +90,13 @@ def silu_mul(x: Any) -> Any:
     return gate / (1 + np.exp(-gate)) * up
 
 
-@op("x[T, C], frequency[C], amplitude[C] -> y[T, C]")
+@op(
+    "x[T, C], frequency[C], amplitude[C] -> y[T, C]",
+    kernels=(Kernel("snake", ("T", "C"), _grid),),
+    domain=({"T": 1, "C": 1}, {"T": 5, "C": 31}, {"T": 33, "C": 96}, {"T": 3, "C": 1536}),
+    example=_snake_example,
+    bench=({"T": 7680, "C": 96}, {"T": 128, "C": 768}),
+)
 def snake(x: Any, frequency: Any, amplitude: Any) -> Any:
     """Snake per channel: y = x + amplitude * sin(frequency * x)^2.
 
