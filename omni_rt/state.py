@@ -1,12 +1,16 @@
-"""State that survives a step: key-value caches of decoders and the row tails of streamed convolutions."""
+"""State that survives a step: key-value caches of decoders and the last rows of streamed convolutions."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from omni_rt import ops
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
 from omni_rt.tensor import Tensor
+
+KEPT_BYTES = 1 << 20
+"""Largest activation that is kept whole for the sake of its last rows."""
 
 
 class KVCache:
@@ -54,13 +58,26 @@ class KVCache:
         self.device.write(self.length, np.zeros(1, np.int32))
 
 
-class StreamTail:
-    """The last rows [rows, channels] of a stream, zeros at its start: what a causal convolution looks back on."""
+class StreamTails:
+    """The last rows of one stream at each causal convolution: what the convolution looks back on."""
 
-    def __init__(self, device: Device, rows: int, channels: int) -> None:
-        self.rows = rows
-        self.tensor: Tensor = device.tensor(np.zeros((rows, channels), np.float32))
+    def __init__(self) -> None:
+        self._rows: dict[object, Tensor] = {}
 
-    def replace(self, tensor: Tensor) -> None:
-        """Keep the last rows of a tensor that holds at least as many."""
-        self.tensor = tensor[len(tensor) - self.rows :]
+    def before(self, owner: object, start: Tensor) -> Tensor:
+        """Return the rows that came last at `owner`, or `start` [rows, channels] at the beginning of the stream."""
+        return self._rows.get(owner, start)
+
+    def seen(self, owner: object) -> bool:
+        """Say whether rows have come at `owner`."""
+        return owner in self._rows
+
+    def keep(self, owner: object, start: Tensor, x: Tensor) -> None:
+        """Note that the rows x [T, channels] have come at `owner`; as many are kept as `start` has."""
+        rows = len(start)
+        if len(x) < rows:
+            self._rows[owner] = ops.concat_rows(self.before(owner, start)[len(x) :], x)
+        elif x.nbytes <= KEPT_BYTES:
+            self._rows[owner] = x[len(x) - rows :]
+        else:  # a view would keep all of x
+            self._rows[owner] = ops.add(x[len(x) - rows :], x.device.tensor(np.zeros((1, x.shape[1]), np.float32)))
