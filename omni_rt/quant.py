@@ -24,8 +24,10 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"q8_0 rows come in blocks of {BLOCK}: got rows of {values.shape[-1]}")
     blocks = np.ascontiguousarray(values, np.float32).reshape(*values.shape[:-1], -1, BLOCK)
     scales = np.abs(blocks).max(axis=-1) / np.float32(127)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(scales == 0, np.float32(0), np.float32(1) / scales)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / scales
+    # A block of zeros, or of values so small that 1 / scale overflows (and the scale is 0 in f16), has quants of zero.
+    inverse[np.isinf(inverse)] = 0
     scaled = blocks * inverse[..., None]
     magnitude = np.abs(scaled)
     floor = np.floor(magnitude)
