@@ -165,9 +165,11 @@ def random_tensor(name: str, shape: tuple[int, ...], generator: np.random.Genera
         (("pos_embed.weight",), 0.0, 0.5),
         (("codec_embedding.weight",), 0.0, 0.5),
     )
-    factors = (("lm_head", 4.0), ("codec_head", 4.0), ("mlp.gate.weight", 2.0), ("shared_expert_gate", 2.0),
-               ("linear_fc2.weight", 1.5), (".experts.", 1.3), ("conv2d", 1.5), ("decoder.0.conv", 0.7),
-               ("conv1.conv", 0.7), ("conv2.conv", 0.7))  # fmt: skip
+    factors = (
+        ("lm_head", 4.0), ("codec_head", 4.0), ("mlp.gate.weight", 2.0), ("shared_expert_gate", 2.0),
+        ("linear_fc2.weight", 1.5), (".experts.", 1.3), ("conv2d", 1.5), ("decoder.0.conv", 0.7),
+        ("conv1.conv", 0.7), ("conv2.conv", 0.4), ("decoder.6.conv", 0.1),  # the last one sets the loudness
+    )  # fmt: skip
     if ".codec_embedding." in name:
         deviation = 0.5
     elif ".block.1.conv.weight" in name or (".0.conv.weight" in name and "upsample" in name):

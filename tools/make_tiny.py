@@ -16,7 +16,7 @@ import numpy as np
 from golden_checkpoint import MERGED_WORDS, Dimensions
 from golden_files import write_checkpoint
 
-SEED = 0
+SEED = 142
 """Not any seed: with this one the replies to the shipped question and to a greeting end by themselves."""
 
 WORDS = (

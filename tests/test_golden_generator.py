@@ -1,0 +1,142 @@
+"""The golden data says what its README says, and the generator makes it again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TOOLS = Path(__file__).parent.parent / "tools"
+COMMITTED = Path(__file__).parent / "goldens" / "omni-seed1"
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file without the library, BF16 as f32."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header: dict[str, Any] = json.loads(data[8 : 8 + size])
+    kinds = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "BF16": np.uint16, "F64": np.float64}
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = (8 + size + offset for offset in entry["data_offsets"])
+        values = np.frombuffer(data[start:end], kinds[entry["dtype"]]).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = values
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def arrays(golden_dir: Path) -> dict[str, np.ndarray]:
+    return read_tensors(golden_dir / "golden.safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights(golden_dir: Path) -> dict[str, np.ndarray]:
+    return read_tensors(golden_dir / "checkpoint" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def index(golden_dir: Path) -> dict[str, Any]:
+    return json.loads((golden_dir / "golden.json").read_text(encoding="utf-8"))
+
+
+def test_greedy_tokens_are_the_best_logits(arrays: dict[str, np.ndarray], index: dict[str, Any]) -> None:
+    for name, entry in index["scenarios"].items():
+        if "token_ids" in entry:
+            logits = arrays[f"thinker.{name}.greedy_logits"]
+            assert logits.argmax(-1).tolist() == entry["token_ids"], name
+            assert arrays[f"thinker.{name}.greedy_ids"].tolist() == entry["token_ids"], name
+            assert len(set(entry["token_ids"])) >= len(entry["token_ids"]) // 2, f"{name} repeats itself"
+
+
+def test_no_choice_is_a_near_tie(index: dict[str, Any]) -> None:
+    margins = index["smallest_margin"]
+    assert min(margins["thinker"], margins["talker"], margins["code_predictor"]) >= 1e-3
+    assert min(margins["thinker_router"], margins["talker_router"]) >= 2e-4
+
+
+def test_each_frame_feeds_its_codes_back(arrays: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> None:
+    for name in ("text", "audio"):
+        codes = arrays[f"speech.{name}.codes"]
+        trailing, pad = arrays[f"speech.{name}.trailing_text_hidden"], arrays[f"speech.{name}.tts_pad_embed"]
+        for frame in range(codes.shape[1]):
+            row = weights["talker.model.codec_embedding.weight"][codes[0, frame]].astype(np.float64)
+            for book in range(1, 16):
+                table = weights[f"talker.code_predictor.model.codec_embedding.{book - 1}.weight"]
+                row = row + table[codes[book, frame]]
+            row = row + (trailing[frame] if frame < len(trailing) else pad)
+            assert np.abs(row - arrays[f"speech.{name}.step_embeds"][frame]).max() < 1e-5, (name, frame)
+
+
+def test_first_talker_tokens_obey_penalty_and_suppression(
+    arrays: dict[str, np.ndarray], index: dict[str, Any], golden_dir: Path
+) -> None:
+    config = json.loads((golden_dir / "checkpoint" / "config.json").read_text(encoding="utf-8"))["talker_config"]
+    stop, books = config["codec_eos_token_id"], config["code_predictor_config"]["vocab_size"]
+    for name in ("text", "audio"):
+        chosen: list[int] = []
+        for logits in arrays[f"speech.{name}.step_logits"].astype(np.float64):
+            scores = logits.copy()
+            for token in set(chosen):
+                scores[token] *= 1.05 if scores[token] < 0 else 1 / 1.05
+            allowed = [*range(books), stop]
+            chosen.append(allowed[int(np.argmax(scores[allowed]))])
+        assert chosen == arrays[f"speech.{name}.codec0"].tolist(), name
+    assert arrays["speech.text_rp2.codec0"].tolist() != arrays["speech.text.codec0"].tolist()
+    assert any(entry.get("stopped") for entry in index["scenarios"].values())
+
+
+def test_waveforms_have_the_length_of_their_frames(arrays: dict[str, np.ndarray]) -> None:
+    for name in ("code2wav", "code2wav_long", "speech.audio"):
+        assert len(arrays[f"{name}.wav"]) == 1920 * arrays[f"{name}.codes"].shape[1] - 555, name
+        assert 0.01 < np.abs(arrays[f"{name}.wav"]).mean() < 0.9, f"{name} is silence or noise at full scale"
+
+
+def test_media_change_the_reply(index: dict[str, Any]) -> None:
+    replies = [tuple(entry["token_ids"]) for entry in index["scenarios"].values() if "token_ids" in entry]
+    assert len(set(replies)) == len(replies)
+
+
+def test_norms_biases_and_scales_are_not_neutral(weights: dict[str, np.ndarray]) -> None:
+    for name, values in weights.items():
+        if name.endswith(("norm.weight", "ln_q.weight")):
+            assert np.abs(values - 1).mean() > 0.05, name
+        elif name.endswith((".bias", ".alpha", ".beta", ".gamma", ".scale")):
+            assert np.abs(values).mean() > 0.005, name
+
+
+@pytest.mark.oracle
+def test_the_generator_makes_the_committed_data_again(tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOLS / "golden.py"), "make", "--seed", "1", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300)
+    for name in ("config.json", "vocab.json", "merges.txt", "tokenizer_config.json", "model.safetensors"):
+        made, kept = tmp_path / "checkpoint" / name, COMMITTED / "checkpoint" / name
+        assert made.read_bytes() == kept.read_bytes(), name
+    made, kept = (read_tensors(folder / "golden.safetensors") for folder in (tmp_path, COMMITTED))
+    assert made.keys() == kept.keys()
+    for name, values in kept.items():
+        if np.issubdtype(values.dtype, np.floating):
+            scale = max(1.0, float(np.abs(values).max()))
+            assert np.abs(made[name] - values).max() <= 1e-5 * scale, name
+        else:
+            assert np.array_equal(made[name], values), name
+    scenarios = [json.loads((folder / "golden.json").read_text(encoding="utf-8")) for folder in (tmp_path, COMMITTED)]
+    texts = [{name: entry.get("text") for name, entry in index["scenarios"].items()} for index in scenarios]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.oracle
+def test_an_unknown_scenario_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOLS / "golden.py"), "make", "--seed", "1", "--out", str(tmp_path)]
+    result = subprocess.run([*command, "--scenarios", "text,opera"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "opera" in result.stderr
+    assert not list(tmp_path.iterdir())
