@@ -29,6 +29,22 @@ def _mark_example(rng: np.random.Generator, dims: Dims) -> Arrays:
     return {"seen": rng.integers(0, 2, dims["V"]), "ids": rng.integers(0, dims["V"], dims["T"])}
 
 
+def _draw(t: int, v: int, temperature: float, *, top_k: int = 0, top_p: float = 1.0, salt: int = 0) -> dict[str, Any]:
+    return {"T": t, "V": v, "temperature": temperature, "top_k": top_k, "top_p": top_p, "salt": salt}
+
+
+def _draw_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    """Logits spread like a language model's, in one case of two with many ties.
+
+    The mass of a flat row of 1e5 ids would be split more finely than sums in f32 can tell apart.
+    """
+    logits = 4 * rng.normal(size=(dims["T"], dims["V"]))
+    if rng.random() < 0.5:
+        logits = np.round(logits * 2) / 2
+    seed, counter = rng.integers(-(2**31), 2**31, (2, 1))
+    return {"logits": logits, "seed": seed, "counter": counter}
+
+
 def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
     token, length, chosen = rng.integers(0, 1000, (3, 1))
     position = rng.integers(0, 1000, (1, dims["A"])).astype(np.float64)
@@ -93,7 +109,28 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
     return (value >> 8) / (1 << 24)
 
 
-@op("logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32")
+@op(
+    "logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32",
+    kernels=[Kernel("sample", uniforms=("T", "V", "temperature", "top_k", "top_p", "salt"), grid=_row_grid)],
+    domain=[
+        _draw(1, 1, 1.0),
+        _draw(5, 7, 0.7),
+        _draw(33, 7, 1.3, top_k=3, salt=5),
+        _draw(2, 100, 0.9, top_k=50, top_p=0.8),
+        _draw(5, 257, 1.0, top_p=0.5),
+        _draw(2, 3072, 0.9, top_k=50, salt=1),
+        _draw(2, 3072, 0.9, top_k=50, top_p=0.95),
+        _draw(1, 3072, 0.01, top_p=0.0),
+        _draw(1, 152064, 0.7, top_k=20, top_p=0.8),
+        _draw(1, 152064, 1.0, top_p=0.9),
+    ],
+    example=_draw_example,
+    bench=(
+        _draw(1, 3072, 0.9, top_k=50),  # the talkers of Qwen3-Omni and Qwen3-TTS
+        _draw(1, 2048, 0.9, top_k=50, top_p=0.8),  # their code predictors
+        _draw(1, 151936, 0.7, top_k=20, top_p=0.8),  # Qwen3-Omni thinker
+    ),
+)
 def sample(
     logits: Any, seed: Any, counter: Any, *, temperature: float, top_k: int = 0, top_p: float = 1.0, salt: int = 0
 ) -> Any:
@@ -112,9 +149,8 @@ def sample(
         if top_p < 1:
             order = np.argsort(-scaled, kind="stable")
             above = np.concatenate([[0], np.cumsum(weights[order])[:-1]])
-            outside = above >= top_p * weights.sum()
-            outside[0] = False
-            weights[order[outside]] = 0
+            larger = np.searchsorted(-scaled[order], -scaled[order])
+            weights[order[(above[larger] >= top_p * weights.sum()) & (larger > 0)]] = 0
         total = np.cumsum(weights)
         draw = uniform(int(seed[0]), int(counter[0]), salt, row) * total[-1]
         ids[row] = min(int(np.searchsorted(total, draw, side="right")), int(np.flatnonzero(weights)[-1]))
