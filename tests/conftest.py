@@ -9,6 +9,7 @@ import pytest
 
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
+from tests.reference import Reference
 
 GOLDENS = Path(__file__).parent / "goldens" / "omni-seed1"
 
@@ -40,3 +41,9 @@ def gpu() -> Iterator[Device]:
 def device(request: pytest.FixtureRequest) -> Device:
     """Each device in turn."""
     return request.getfixturevalue("cpu" if request.param == "cpu" else "gpu")
+
+
+@pytest.fixture(scope="session")
+def reference(golden_dir: Path) -> Reference:
+    """What PyTorch computes on a tiny checkpoint, and the checkpoint."""
+    return Reference(golden_dir)
