@@ -11,7 +11,7 @@ from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
-from omni_rt.ops.sampling import advance, argmax, mark, penalise, sample
+from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
 
 __all__ = [
     "TABLE",
@@ -39,6 +39,7 @@ __all__ = [
     "matmul_add",
     "norm_rope_append",
     "penalise",
+    "put",
     "rms_norm",
     "rope",
     "rope_append",

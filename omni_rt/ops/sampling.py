@@ -45,6 +45,10 @@ def _draw_example(rng: np.random.Generator, dims: Dims) -> Arrays:
     return {"logits": logits, "seed": seed, "counter": counter}
 
 
+def _put_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    return {"values": rng.integers(0, 1000, dims["K"]), "ids": rng.integers(0, 1000, 1)}
+
+
 def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
     token, length, chosen = rng.integers(0, 1000, (3, 1))
     position = rng.integers(0, 1000, (1, dims["A"])).astype(np.float64)
@@ -96,6 +100,19 @@ def penalise(logits: Any, seen: Any, bias: Any, *, penalty: float) -> Any:
 def mark(seen: Any, ids: Any) -> None:
     """Set seen[ids[t]] = 1. `seen` is changed in place."""
     seen[ids] = 1
+
+
+@op(
+    "values[K]:i32, ids[1]:i32 ->",
+    mutates=("values",),
+    kernels=[Kernel("put", uniforms=("at",), grid=lambda c, v: (1, 1, 1))],
+    domain=[{"K": 1, "at": 0}, {"K": 16, "at": 15}, {"K": 100, "at": 64}],
+    example=_put_example,
+    bench=({"K": 16, "at": 3},),  # the codes of a frame
+)
+def put(values: Any, ids: Any, *, at: int) -> None:
+    """Set values[at] = ids[0]. `values` is changed in place."""
+    values[at] = ids[0]
 
 
 def uniform(seed: int, counter: int, salt: int, row: int) -> float:
