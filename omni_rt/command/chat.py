@@ -110,14 +110,14 @@ def chat(
         parts.append(part_of(question))
     answering = Answering(generation, report, wants_speech, voice, output, trace)
     if parts:
-        with model.load() as omni:
+        with model.load(report) as omni:
             answer(omni, state, [{"role": "user", "content": parts}], answering)
         return
     from omni_rt.command.conversation import converse
 
     if report.as_json or output == "-":
         raise click.UsageError("a conversation needs stdout for itself: give a question, or leave out --json and -o -")
-    with model.load() as omni:
+    with model.load(report) as omni:
         converse(omni, state, answering)
 
 

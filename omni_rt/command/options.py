@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from omni_rt.errors import DeviceError
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
+    from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
     from omni_rt.sampling import Sampling
 
 Command = Callable[..., Any]
@@ -40,8 +41,8 @@ class ModelChoice:
     context: int
     strict: bool
 
-    def load(self) -> Any:
-        """Load the model; raise NoDevice when its device cannot be used."""
+    def load(self, report: Report) -> OmniOrchestrator:
+        """Load the model behind a progress bar; raise NoDevice when its device cannot be used."""
         import omni_rt
 
         placement = None
@@ -49,10 +50,16 @@ class ModelChoice:
             parts = {name: omni_rt.DevicePlacement(device) for name, device in self.placement.items()}
             placement = omni_rt.OmniConfig(**parts)
         try:
-            return omni_rt.load(
-                self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
-                strict=self.strict, local_files_only=True,
-            )  # fmt: skip
+            with report.progress(0, "B", "loading", binary=True) as bar:
+
+                def advance(done: int, total: int) -> None:
+                    bar.total = total
+                    bar.update(done - bar.n)
+
+                return omni_rt.load(
+                    self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
+                    strict=self.strict, local_files_only=True, progress=advance,
+                )  # fmt: skip
         except DeviceError as error:
             raise NoDevice(str(error)) from error
 
@@ -62,7 +69,7 @@ class GenerationChoice:
     """How long a reply may be and how its tokens are picked."""
 
     seed: int | None
-    max_new_tokens: int
+    max_new_tokens: int | None
     temperature: float | None
 
     @property
@@ -110,7 +117,7 @@ def device_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-def _collect(command: Command, options: list[Command], name: str, build: Callable[..., Any]) -> Command:
+def _collect(command: Command, options: Sequence[Command], name: str, build: Callable[..., Any]) -> Command:
     """Add `options` to a command, which gets what `build` makes of their values as the argument `name`."""
     names = build.__annotations__.keys() - {"return"}
 
@@ -149,13 +156,13 @@ def model_options(command: Command) -> Command:
 def generation_options(command: Command) -> Command:
     """Add the options of a reply; the command gets a GenerationChoice as `generation`."""
 
-    def build(seed: int | None, max_new_tokens: int, temperature: float | None) -> GenerationChoice:
+    def build(seed: int | None, max_new_tokens: int | None, temperature: float | None) -> GenerationChoice:
         return GenerationChoice(seed, max_new_tokens, temperature)
 
     options = [
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat a reply; a random one otherwise."),
-        click.option("--max-new-tokens", type=click.IntRange(1, 65536), default=1024, show_default=True,
-                     help="Tokens of text at most."),
+        click.option("--max-new-tokens", type=click.IntRange(1, 65536),
+                     help="Tokens of text at most; the model's own limit when left out."),
         click.option("--temperature", type=click.FloatRange(0, 100, max_open=True),
                      help="0 takes the likeliest at every step; the model's own setting when left out."),
     ]  # fmt: skip

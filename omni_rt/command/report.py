@@ -47,12 +47,15 @@ class Report:
         ]
         self.note(" · ".join(text.format(value) for text, value in parts if value is not None))
 
-    def progress(self, total: int | None, unit: str, what: str) -> tqdm[Any]:
-        """Return a progress bar on stderr that shows itself on a terminal only."""
+    def progress(self, total: int | None, unit: str, what: str, *, binary: bool = False) -> tqdm[Any]:
+        """Return a progress bar on stderr that shows itself on a terminal only; `binary` counts in KiB and MiB."""
         from tqdm import tqdm
 
         hidden = True if self.quiet else None
-        return tqdm(total=total, unit=unit, desc=what, file=sys.stderr, disable=hidden, leave=False, dynamic_ncols=True)
+        return tqdm(
+            total=total, unit=unit, desc=what, file=sys.stderr, disable=hidden, leave=False, dynamic_ncols=True,
+            unit_scale=binary, unit_divisor=1024 if binary else 1000,
+        )  # fmt: skip
 
 
 def timings_as_json(timings: Timings) -> dict[str, Any]:

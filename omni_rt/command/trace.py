@@ -18,7 +18,7 @@ def traced(model: Any, wanted: bool) -> Iterator[None]:
 
     Only GPU devices have dispatches. Timing each one makes the whole run slower.
     """
-    devices = [device for device in model.devices if device.kind == "wgpu"] if wanted else []
+    devices = [device for device in set(model.devices.values()) if device.kind == "wgpu"] if wanted else []
     if wanted and not devices:
         raise click.UsageError("--trace times GPU dispatches, and no component is on a GPU: add --device wgpu")
     for device in devices:
