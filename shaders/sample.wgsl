@@ -21,10 +21,10 @@ var<workgroup> prefixes: array<f32, WG>;
 var<workgroup> drawn: atomic<u32>;
 var<workgroup> final_kept: atomic<u32>;
 
-// Bits that order as the floats do.
+// Bits that order as the floats do, with -0 equal to 0.
 fn rank_bits(value: f32) -> u32 {
-  let bits = bitcast<u32>(value + 0.0);
-  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+  let bits = bitcast<u32>(value);
+  return select(bits | 0x80000000u, ~bits, bits > 0x80000000u);
 }
 
 fn weight_of(value: f32, largest: f32, cut: u32) -> f32 {

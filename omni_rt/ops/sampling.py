@@ -155,10 +155,11 @@ def sample(
 
     top_k = 0 and top_p >= 1 leave all. Top-k keeps every logit that equals the k-th largest; the nucleus keeps an id
     unless the ids with larger logits already hold p of the probability. The draw walks the kept ids in rising order.
+    Sums are taken in float64, so that devices which add in another order draw the same.
     """
     ids = np.empty(len(logits), np.int64)
     for row, values in enumerate(logits):
-        scaled = values / temperature
+        scaled = values.astype(np.float64) / temperature
         kept = np.ones(len(scaled), bool)
         if 0 < top_k < len(scaled):
             kept = scaled >= np.partition(scaled, -top_k)[-top_k]
