@@ -10,15 +10,18 @@ before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omni_rt import ops
-from omni_rt.devices.device import Device
 from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.state import KVCache
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 
 def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> np.ndarray:
