@@ -37,7 +37,9 @@ class KVCache:
         """
         if self.window:
             if count > self.rows - self.window + 1:
-                raise InputError(f"{count} rows at once exceed a cache of {self.rows} rows with a window of {self.window}")
+                raise InputError(
+                    f"{count} rows at once exceed a cache of {self.rows} rows with a window of {self.window}"
+                )
         elif self.count + count > self.rows:
             raise InputError(
                 f"the context of {self.rows} positions is full: {self.count} are used and {count} more are needed; "
@@ -45,6 +47,12 @@ class KVCache:
             )
         self.count += count
         self.device.write(self.length, np.array([self.count], np.int32))
+
+    def holding(self, count: int) -> KVCache:
+        """Return the same rows as a cache that holds `count` positions for good: for passes which start over each time."""
+        view = KVCache.__new__(KVCache)
+        vars(view).update(vars(self), count=count, length=self.device.tensor(np.array([count], np.int32)))
+        return view
 
     def advance(self) -> None:
         """Note one position that a captured step has appended and counted on the device by itself."""

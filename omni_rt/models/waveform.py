@@ -177,7 +177,9 @@ class Block:
         half = width // 2
         self.snake = Snake(weights.at("block.0."), width)
         self.upsampling = Upsampling(weights.at("block.1."), half, width, stride, looks_ahead=looks_ahead)
-        self.units = [ResidualUnit(weights.at(f"block.{i}."), half, dilation) for i, dilation in enumerate(DILATIONS, 2)]
+        self.units = [
+            ResidualUnit(weights.at(f"block.{i}."), half, dilation) for i, dilation in enumerate(DILATIONS, 2)
+        ]
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
         """Return [stride * T, N / 2], or None while there is nothing yet."""
@@ -193,7 +195,10 @@ class WaveformStack:
 
     def __init__(self, weights: Weights, shape: WaveformShape) -> None:
         self.upsample = [
-            (Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio), ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width))
+            (
+                Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio),
+                ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width),
+            )
             for i, ratio in enumerate(shape.ratios)
         ]
         width, last = shape.decoder_width, len(shape.rates) + 1
@@ -220,7 +225,9 @@ class WaveformStack:
 class CodeStream:
     """Codes in, samples out, in pieces of any length: what is pushed together or apart gives the same waveform."""
 
-    def __init__(self, decode: Callable[[np.ndarray], Tensor | None], *, codebooks: int, entries: int, chunk: int) -> None:
+    def __init__(
+        self, decode: Callable[[np.ndarray], Tensor | None], *, codebooks: int, entries: int, chunk: int
+    ) -> None:
         """Stream through `decode`, which takes the next codes int32 [T <= chunk, K] and returns samples [S, 1]."""
         self._decode = decode
         self._codebooks = codebooks

@@ -34,11 +34,14 @@ class Code2Wav:
             config.width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=True
         )
         self.chunk = chunk or shape.chunk_frames()
-        self.code_embedding = weights.exact("code_embedding.weight", config.codebooks * config.codebook_size, config.width)
+        self.code_embedding = weights.exact(
+            "code_embedding.weight", config.codebooks * config.codebook_size, config.width
+        )
         self.pre_transformer = Decoder(weights.at("pre_transformer."), config)
         self.stack = WaveformStack(weights, shape)
         self._offsets = self.device.tensor(np.arange(config.codebooks, dtype=np.int32) * config.codebook_size)
         self._frequencies = self.device.tensor(frequencies(config.head_dim, config.rope_theta))
+        weights.done()
 
     def __call__(self, codes: np.ndarray) -> AudioOutput:
         """Decode codes int [K, F] to speech; no frames give no samples.

@@ -1,0 +1,106 @@
+"""The code predictor: codebooks 1 to K - 1 of a frame, one after the other, from the Talker's state and codebook 0.
+
+    [hidden, embedding of c0] -> decoder -> lm_head.0 -> c1 -> its embedding -> decoder -> lm_head.1 -> c2 -> ...
+
+Each frame starts over with an empty cache, so lengths and rotary tables are constants, and all K - 1 passes are one
+captured step: nothing is read back between them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omni_rt import ops
+from omni_rt.models.decoder import Decoder, frequencies
+from omni_rt.models.qwen3_omni.config_sections import TalkerConfig
+from omni_rt.sampling import Sampling, draw
+from omni_rt.tensor import Tensor
+from omni_rt.weights import Weights
+
+
+class CodeTables:
+    """The embeddings of all codebooks of a frame, stacked: the Talker's table, then the code predictor's, then zeros.
+
+    `rows` holds the embeddings, `offsets` i32 [K] the first row of each codebook. `nothing` are ids [K] that sum to 0.
+    """
+
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        """Read the tables of the checkpoint; `weights` is the view under `talker.`."""
+        width, vocabulary = config.decoder.width, config.decoder.vocabulary
+        entries, books = config.code_predictor.vocabulary, config.codebooks
+        others = weights.at("code_predictor.model.codec_embedding.")
+        tables = [weights.array("model.codec_embedding.weight", vocabulary, width)]
+        tables += [others.array(f"{j}.weight", entries, width) for j in range(books - 1)]
+        self.rows = weights.place_half(np.concatenate([*tables, np.zeros((1, width), tables[0].dtype)]))
+        starts = np.array([0, *(vocabulary + entries * np.arange(books - 1))], np.int32)
+        self.offsets = weights.device.tensor(starts)
+        self.nothing = (len(self.rows) - 1 - starts).astype(np.int32)
+        self._starts = [weights.device.tensor(starts[j : j + 1]) for j in range(books)]
+
+    def one(self, book: int, chosen: Tensor) -> Tensor:
+        """Return the embedding [1, N] of one code i32 [1] of a codebook."""
+        return ops.embed_sum(self.rows, chosen.reshape(1, 1), self._starts[book])
+
+    def sum(self, codes: Tensor) -> Tensor:
+        """Return the sum [1, N] of the embeddings of a frame's codes i32 [K]."""
+        return ops.embed_sum(self.rows, codes.reshape(1, -1), self.offsets)
+
+
+class CodePredictor:
+    """The code predictor of Qwen3-Omni; names follow the checkpoint under `talker.code_predictor.`.
+
+    `tables` are the embeddings of all codebooks, for the Talker too. `codes` i32 [K] on its device holds the last frame.
+    """
+
+    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
+        shape = config.code_predictor
+        self.config = config
+        self.device = weights.device
+        self.tables = CodeTables(weights.parent(), config)
+        self.decoder = Decoder(weights.at("model."), shape)
+        self.heads = [
+            weights.linear(f"lm_head.{j}.weight", shape.vocabulary, shape.width) for j in range(config.codebooks - 1)
+        ]
+        self.codes = self.device.zeros((config.codebooks,), "i32")
+        cache = self.decoder.cache(config.codebooks)
+        omega = self.device.tensor(frequencies(shape.head_dim, shape.rope_theta))
+        # Pass j ends at position j + 1: two rows in the first pass, one in each of the others.
+        ends = range(2, config.codebooks + 1)
+        self._caches = [cache.holding(end) for end in ends]
+        self._tables = [
+            ops.angles(self.device.tensor(_positions(0 if end == 2 else end - 1, end)), omega) for end in ends
+        ]
+        self._frame = self.device.capture(self._passes)
+        self._remote = (self.device.zeros((1, shape.width)), *(self.device.zeros((1,), "i32") for _ in range(3)))
+        weights.done()
+
+    def __call__(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> Tensor:
+        """Return the codes i32 [K] of the frame whose codebook 0 is `first` i32 [1], after the Talker's state [1, N].
+
+        All operands lie on this device and are the same tensors in each call; `counter` i32 [1] differs from frame to
+        frame. The result is `codes`, overwritten by the next frame.
+        """
+        self._frame(hidden, first, sampling, seed, counter)
+        return self.codes
+
+    def from_host(self, hidden: np.ndarray, first: int, sampling: Sampling, seed: int, counter: int) -> np.ndarray:
+        """Return the codes int32 [K] of a frame from values on the host: hidden [N], codebook 0, seed, counter."""
+        for tensor, value in zip(self._remote, (hidden, first, seed, counter), strict=True):
+            self.device.write(tensor, np.asarray(value))
+        state, code, seeds, counters = self._remote
+        return self(state, code, sampling, seeds, counters).numpy()
+
+    def _passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> None:
+        ops.put(self.codes, first, at=0)
+        x = ops.concat_rows(hidden, self.tables.one(0, first))
+        for j, head in enumerate(self.heads):
+            normed, _ = self.decoder(x, self._tables[j], self._caches[j])
+            logits = ops.matmul(normed[len(normed) - 1 :], head)
+            chosen = draw(logits, sampling, seed, counter, salt=j + 1)
+            ops.put(self.codes, chosen, at=j + 1)
+            if j + 1 < len(self.heads):
+                x = self.tables.one(j + 1, chosen)
+
+
+def _positions(start: int, stop: int) -> np.ndarray:
+    return np.arange(start, stop, dtype=np.float32)[:, None]
