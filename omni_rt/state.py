@@ -49,7 +49,7 @@ class KVCache:
         self.device.write(self.length, np.array([self.count], np.int32))
 
     def holding(self, count: int) -> KVCache:
-        """Return the same rows as a cache that holds `count` positions for good: for passes which start over each time."""
+        """Return the same rows as a cache that always holds `count` positions, for passes that start over each time."""
         view = KVCache.__new__(KVCache)
         vars(view).update(vars(self), count=count, length=self.device.tensor(np.array([count], np.int32)))
         return view

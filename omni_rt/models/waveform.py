@@ -256,7 +256,8 @@ class CodeStream:
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[0] != self._codebooks or not np.issubdtype(codes.dtype, np.integer):
             raise InputError(
-                f"codes are {codes.dtype} {list(codes.shape)}, expected whole numbers [{self._codebooks} codebooks, frames]"
+                f"codes are {codes.dtype} {list(codes.shape)}, "
+                f"expected whole numbers [{self._codebooks} codebooks, frames]"
             )
         if codes.size and not 0 <= codes.min() <= codes.max() < self._entries:
             raise InputError(

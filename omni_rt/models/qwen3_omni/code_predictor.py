@@ -49,7 +49,7 @@ class CodeTables:
 class CodePredictor:
     """The code predictor of Qwen3-Omni; names follow the checkpoint under `talker.code_predictor.`.
 
-    `tables` are the embeddings of all codebooks, for the Talker too. `codes` i32 [K] on its device holds the last frame.
+    `tables` are the embeddings of all codebooks, for the Talker too; `codes` i32 [K] on the device are the last frame.
     """
 
     def __init__(self, weights: Weights, config: TalkerConfig) -> None:

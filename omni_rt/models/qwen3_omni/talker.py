@@ -124,8 +124,8 @@ class Talker:
     ) -> TalkerPrompt:
         """Return what the Talker reads to speak a reply whose tokens have the embeddings `spoken` [R, M].
 
-        `spoken` leaves out the stop token, or the last token of a reply that was cut. With the first row alone, which is
-        enough to start, `trailing` is the row that ends the text: push it after the rows of the other tokens. Raises
+        `spoken` leaves out the stop token, or the last token of a reply that was cut. With the first row alone, which
+        is enough to start, `trailing` is the row that ends the text: push it after the rows of the other tokens. Raises
         InputError when there is nothing to speak.
         """
         reply = np.concatenate([states.embeddings[layout.spoken], spoken])
@@ -143,8 +143,8 @@ class Talker:
 
     def _codec_rows(self, voice: str | None) -> np.ndarray:
         config = self.config
-        ids = (config.codec_nothink, config.codec_think_bos, config.codec_think_eos)
-        ids = (*ids, self.speaker(voice), config.codec_pad, config.codec_bos)
+        thinking = (config.codec_nothink, config.codec_think_bos, config.codec_think_eos)
+        ids = (*thinking, self.speaker(voice), config.codec_pad, config.codec_bos)
         return ops.embed(self.tables.rows, self.device.tensor(np.array(ids, np.int32))).numpy()
 
     def run(self, inputs: np.ndarray, positions: np.ndarray) -> None:
@@ -162,7 +162,7 @@ class Talker:
         self.device.write(self.text, inputs[last:])
 
     def _decode(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
-        """One step, all of it on the device: return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
+        """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
         x = ops.add(self.tables.sum(self.codes), self.text)
         table = ops.angles(self.position, self.frequencies)
         hidden, _ = self.decoder(x, table, self.cache)

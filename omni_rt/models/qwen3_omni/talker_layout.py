@@ -2,14 +2,15 @@
 
     user turns (all rows) | <|im_start|> assistant \\n | pad pad pad pad | bos | first token of the reply
 
-The last nine rows carry codec embeddings on top, from the fourth on: no-think, think-begin, think-end, the speaker, codec
-pad, codec begin. System turns and earlier answers are left out. The rest of the reply follows one row a frame.
+The last nine rows carry codec embeddings on top, from the fourth on: no-think, think-begin, think-end, the speaker,
+codec pad, codec begin. System turns and earlier answers are left out. The rest of the reply follows one row a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def talker_layout(prompt_ids: Sequence[int], tokens: TokenIds) -> TalkerLayout:
     starts = [*np.flatnonzero(ids == tokens.im_start), len(ids)]
     user: list[np.ndarray] = []
     answer = np.zeros(0, np.int64)
-    for start, stop in zip(starts, starts[1:], strict=False):
+    for start, stop in pairwise(starts):
         rows = np.arange(start, stop)
         role = int(ids[start + 1]) if stop - start > 1 else None
         answer = rows if role == tokens.assistant else np.zeros(0, np.int64)
