@@ -49,7 +49,7 @@ fn main(
       let first = base % params.S;
       var peak = largest;
       for (var i = lane; i < count; i += WG) {
-        let row = (first + i) % params.S * stride + head;
+        let row = ring_row(first, i, params.S) * stride + head;
         var score = 0.0;
         for (var d = 0u; d < width; d++) {
           score += query[d] * k[row + d];
@@ -70,7 +70,7 @@ fn main(
       workgroupBarrier();
       if (slot < slots) {
         for (var i = slot; i < count; i += slots) {
-          gathered += scores[i] * v[(first + i) % params.S * stride + head + lane % width];
+          gathered += scores[i] * v[ring_row(first, i, params.S) * stride + head + lane % width];
         }
       }
       workgroupBarrier();

@@ -7,15 +7,39 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, op
+from omni_rt.ops.contract import Call, Kernel, cdiv, op
 
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
+F32 = {"k": "f32", "v": "f32"}
 F16 = {"k": "f16", "v": "f16"}
 
 
 def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
     """Return one workgroup per head and query; the kernels stride over what is left."""
     return call.H, min(call.T, 4096), 1
+
+
+PREFILL_FROM = 17
+"""Queries from which a tile of 32 pays; below, one workgroup per query makes better use of a GPU."""
+
+
+def _in_vectors(call: Call) -> bool:
+    return bool(call.D % 4 == 0 and call.D <= 256 and call.T < PREFILL_FROM)
+
+
+def _prefill(shader: str, dtypes: Mapping[str, str]) -> list[Kernel]:
+    """Return the prefill kernel for ranges of D: a lane keeps as many queries as fill a tile of 32 with 256 lanes."""
+    kernels = []
+    for rows, above, most in ((1, 0, 32), (2, 32, 84), (4, 84, 128), (8, 128, 256)):
+
+        def when(call: Call, above: int = above, most: int = most) -> bool:
+            return call.T >= PREFILL_FROM and call.D % 4 == 0 and above < call.D <= most
+
+        def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+            return cdiv(call.T, min(32, 256 // (call.D // 4) * variant["ROWS"])), call.H, 1
+
+        kernels.append(Kernel(shader, UNIFORMS, grid, dtypes=dtypes, when=when, variants=({"ROWS": rows},)))
+    return kernels
 
 
 def _example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -40,15 +64,11 @@ def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[s
 @op(
     "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]",
     kernels=[
-        Kernel("attention_decode", uniforms=UNIFORMS, grid=_grid, when=lambda c: c.D % 4 == 0 and c.D <= 256),
-        Kernel(
-            "attention_f16_decode",
-            uniforms=UNIFORMS,
-            grid=_grid,
-            dtypes=F16,
-            when=lambda c: c.D % 4 == 0 and c.D <= 256,
-        ),
-        Kernel("attention", uniforms=UNIFORMS, grid=_grid, when=lambda c: c.D % 4 != 0 and c.D <= 256),
+        *_prefill("attention_prefill", F32),
+        *_prefill("attention_f16_prefill", F16),
+        Kernel("attention_decode", UNIFORMS, _grid, dtypes=F32, when=_in_vectors),
+        Kernel("attention_f16_decode", UNIFORMS, _grid, dtypes=F16, when=_in_vectors),
+        Kernel("attention", UNIFORMS, _grid, dtypes=F32, when=lambda c: c.D % 4 != 0 and c.D <= 256),
     ],
     domain=[
         _call(1, 1, (1, 1), 4),
@@ -62,6 +82,9 @@ def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[s
         _call(33, 100, (2, 2), 64, block=50),
         _call(37, 130, (4, 2), 24, window=40),
         _call(33, 65, (2, 1), 10, window=9),
+        _call(70, 70, (2, 1), 256, causal=0),
+        _call(65, 200, (3, 1), 128),
+        _call(17, 40, (1, 1), 4, window=20),
     ],
     example=_example,
     bench=(

@@ -31,7 +31,7 @@ fn attend(t: u32, h: u32, lane: u32) {
     let first = base % params.S;
     var peak = largest;
     for (var i = lane; i < count; i += WG) {
-      let row = (first + i) % params.S * stride + head;
+      let row = ring_row(first, i, params.S) * stride + head;
       var products = vec4(0.0);
       for (var d = 0u; d < width; d++) {
         products += query[d] * key_at(row + d);
@@ -53,7 +53,7 @@ fn attend(t: u32, h: u32, lane: u32) {
     workgroupBarrier();
     if (slot < slots) {
       for (var i = slot; i < count; i += slots) {
-        gathered += scores[i] * value_at((first + i) % params.S * stride + head + part);
+        gathered += scores[i] * value_at(ring_row(first, i, params.S) * stride + head + part);
       }
     }
     workgroupBarrier();

@@ -16,3 +16,9 @@ fn visible_keys(own: u32, end: u32, rows: u32, causal: u32, window: u32, block: 
   }
   return vec2(first, max(first, last));
 }
+
+// The row of a ring in which the position `offset` behind the one in row `start` lies; offset is at most rows.
+fn ring_row(start: u32, offset: u32, rows: u32) -> u32 {
+  let row = start + offset;
+  return select(row, row - rows, row >= rows);
+}
