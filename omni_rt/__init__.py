@@ -1,9 +1,12 @@
 """omni_rt: a local runtime for speech-and-vision models on any GPU, without PyTorch.
 
-Importing the package opens no device and reads no model.
+Importing the package opens no device and reads no model; what is heavy is imported when it is first used.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from omni_rt.errors import (
     CancelledError,
@@ -16,13 +19,85 @@ from omni_rt.errors import (
     UnsupportedError,
 )
 
+if TYPE_CHECKING:
+    from omni_rt import ops
+    from omni_rt.devices import open_device
+    from omni_rt.loading import load
+    from omni_rt.placement import DevicePlacement, OmniConfig, WeightFormat
+    from omni_rt.prompt import Prompt, Video
+    from omni_rt.results import (
+        AudioChunk,
+        AudioOutput,
+        AudioTokens,
+        CodecTokens,
+        Done,
+        Reply,
+        TextDelta,
+        ThinkerOutput,
+        VisionTokens,
+    )
+    from omni_rt.sampling import Sampling
+    from omni_rt.tensor import Tensor
+
+_LAZY = {
+    "load": "omni_rt.loading",
+    "open_device": "omni_rt.devices",
+    "ops": "omni_rt.ops",
+    "Tensor": "omni_rt.tensor",
+    "Prompt": "omni_rt.prompt",
+    "Video": "omni_rt.prompt",
+    "Sampling": "omni_rt.sampling",
+    "OmniConfig": "omni_rt.placement",
+    "DevicePlacement": "omni_rt.placement",
+    "WeightFormat": "omni_rt.placement",
+    **dict.fromkeys(
+        ("AudioChunk", "AudioOutput", "AudioTokens", "CodecTokens", "Done", "Reply", "TextDelta", "ThinkerOutput"),
+        "omni_rt.results",
+    ),
+    "VisionTokens": "omni_rt.results",
+}
+
 __all__ = [
+    "AudioChunk",
+    "AudioOutput",
+    "AudioTokens",
     "CancelledError",
+    "CodecTokens",
     "DeviceError",
+    "DevicePlacement",
+    "Done",
     "InputError",
     "ModelFormatError",
     "ModelNotFoundError",
+    "OmniConfig",
     "OmniError",
     "OutOfMemoryError",
+    "Prompt",
+    "Reply",
+    "Sampling",
+    "Tensor",
+    "TextDelta",
+    "ThinkerOutput",
     "UnsupportedError",
+    "Video",
+    "VisionTokens",
+    "WeightFormat",
+    "load",
+    "open_device",
+    "ops",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"omni_rt has no {name!r}")
+    module = import_module(_LAZY[name])
+    value = module if name == "ops" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

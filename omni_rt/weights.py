@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -30,9 +31,19 @@ class Weights:
 
     quant None keeps the file's precision (bf16 becomes f32, exactly); "q8_0" quantises linear layers whose rows are a
     multiple of 32 long and stores embeddings and convolutions as f16. Norms, biases, routers and codebooks stay f32.
+    `on_read` is called with four bytes per value of each tensor that is read.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: Device, *, quant: str | None = None, prefix: str = "") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: Device,
+        *,
+        quant: str | None = None,
+        prefix: str = "",
+        on_read: Callable[[int], None] | None = None,
+    ) -> None:
+        self._on_read = on_read
         self.checkpoint = checkpoint
         self.device = device
         self.quant = quant
@@ -42,9 +53,10 @@ class Weights:
 
     def at(self, prefix: str) -> Weights:
         """Return the view under a longer prefix; what it reads counts as read here."""
-        view = Weights.__new__(Weights)
+        view = type(self).__new__(type(self))
         view.checkpoint, view.device, view.quant = self.checkpoint, self.device, self.quant
         view.prefix, view._read, view._names = self.prefix + prefix, self._read, self._names
+        view._on_read = self._on_read
         return view
 
     def parent(self) -> Weights:
@@ -69,6 +81,8 @@ class Weights:
         stored = self.checkpoint.shape(full)
         if tuple(stored) != shape:
             raise ModelFormatError(f"{full} has the shape {list(stored)}, but config.json implies {list(shape)}")
+        if self._on_read is not None and full not in self._read:
+            self._on_read(4 * prod(shape))
         self._read.add(full)
         return self.checkpoint.array(full)
 

@@ -60,7 +60,8 @@ class AudioLayer:
         heads, head_dim = self.config.heads, self.config.head_dim
         normed = ops.layer_norm(x, *self.attention_norm, epsilon=EPSILON)
         query, key, value = (
-            ops.matmul_add(normed, *linear).reshape(-1, heads, head_dim) for linear in (self.query, self.key, self.value)
+            ops.matmul_add(normed, *linear).reshape(-1, heads, head_dim)
+            for linear in (self.query, self.key, self.value)
         )
         mixed = ops.attention(query, key, value, length, scale=head_dim**-0.5, causal=False, block=block)
         x = ops.add(x, ops.matmul_add(mixed.reshape(len(x), -1), *self.output))
@@ -76,9 +77,7 @@ class AudioEncoder:
         self.config = config
         self.device = weights.device
         channels, mels = config.channels, halved(config.mels)
-        self.stem = [
-            _convolution(weights, f"conv2d{i}", channels, 1 if i == 1 else channels) for i in (1, 2, 3)
-        ]
+        self.stem = [_convolution(weights, f"conv2d{i}", channels, 1 if i == 1 else channels) for i in (1, 2, 3)]
         flat = weights.array("conv_out.weight", config.width, channels * mels)
         by_mel = flat.reshape(config.width, channels, mels).transpose(0, 2, 1)
         self.stem_output = weights.place_linear(np.ascontiguousarray(by_mel).reshape(config.width, -1))
@@ -90,15 +89,15 @@ class AudioEncoder:
         )
         weights.done()
 
-    def __call__(self, mel: np.ndarray) -> AudioTokens:
-        """Encode one clip, log-mel float32 [F, M].
+    def __call__(self, mel: np.ndarray, longest: int | None = None) -> AudioTokens:
+        """Encode one clip, log-mel float32 [F, M]; `longest` are the frames of the longest clip of the same prompt.
 
         Raises InputError for another number of mels or no frame at all.
         """
         if mel.ndim != 2 or mel.shape[1] != self.config.mels or not len(mel):
             raise InputError(f"the audio encoder takes log-mel [frames, {self.config.mels}], got {list(mel.shape)}")
-        x = self._embed_chunks(mel)
-        chunk = min(len(mel), self.config.chunk_frames)
+        chunk = min(max(len(mel), longest or 0), self.config.chunk_frames)
+        x = self._embed_chunks(mel, chunk)
         block = halved(chunk) * self.config.window_chunks
         length = self.device.tensor(np.array([len(x)], np.int32))
         for layer in self.layers:
@@ -107,12 +106,12 @@ class AudioEncoder:
         first, second = self.projections
         return AudioTokens(ops.matmul_add(ops.gelu(ops.matmul_add(x, *first)), *second).numpy())
 
-    def _embed_chunks(self, mel: np.ndarray) -> Tensor:
-        """Run the convolutional stem chunk by chunk and return the rows that stand for real frames [T, N].
+    def _embed_chunks(self, mel: np.ndarray, chunk: int) -> Tensor:
+        """Run the convolutional stem over chunks of `chunk` frames, the last padded with zeros.
 
-        The last chunk is padded with zeros to the length of the others; a clip of a single chunk is not padded.
+        Returns the rows that stand for real frames [T, N].
         """
-        frames, chunk = len(mel), min(len(mel), self.config.chunk_frames)
+        frames = len(mel)
         count = -(-frames // chunk)
         padded = np.zeros((count * chunk, mel.shape[1]), np.float32)
         padded[:frames] = mel
@@ -138,7 +137,6 @@ class AudioEncoder:
 
 STEM_CHUNKS = 16
 """Seconds of audio that pass the stem at once: its first image is the largest activation of the encoder."""
-
 
 
 def _convolution(weights: Weights, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,40 @@ def prompt_positions(ids: Sequence[int], tokens: TokenIds, layout: MediaLayout) 
     return positions, delta
 
 
+def sound_in_video_as_text(
+    ids: Sequence[int], tokens: TokenIds, layout: MediaLayout
+) -> tuple[list[int], TokenIds, MediaLayout]:
+    """Return the arguments of `prompt_positions` for a reader to whom a video with sound is a run of text tokens.
+
+    The Talker of the reference is one: it is not told that sound lies inside videos.
+    """
+    plain, video = list(ids), 0
+    kept: list[int] = []
+    index = 0
+    while index < len(plain):
+        if plain[index] == tokens.video_pad:
+            kept.append(video)
+            time, height, width = layout.videos[video]
+            index += time * height * width // layout.merge**2
+            video += 1
+        elif _starts_sound_in_video(plain, index, tokens, layout, video):
+            stop = plain.index(tokens.vision_end, index)
+            plain[index:stop] = [tokens.tts_pad] * (stop - index)
+            video += 1
+            index = stop
+        else:
+            index += 1
+    silent = MediaLayout(
+        layout.images,
+        [layout.videos[i] for i in kept],
+        [layout.seconds_per_grid[i] for i in kept],
+        [0] * len(kept),
+        layout.merge,
+        layout.positions_per_second,
+    )
+    return plain, tokens, silent
+
+
 def interleave_order(video_times: np.ndarray, audio_times: np.ndarray) -> np.ndarray:
     """Return the merged order of video and audio tokens, True for video: by time, video first where both agree.
 
@@ -119,9 +153,7 @@ def _grid_positions(grid: Grid, layout: MediaLayout, seconds: float, cursor: np.
     return np.stack([t, h, w]).astype(np.float32)
 
 
-def _starts_sound_in_video(
-    ids: Sequence[int], index: int, tokens: TokenIds, layout: MediaLayout, video: int
-) -> bool:
+def _starts_sound_in_video(ids: Sequence[int], index: int, tokens: TokenIds, layout: MediaLayout, video: int) -> bool:
     return (
         ids[index] == tokens.vision_start
         and index + 1 < len(ids)
@@ -145,4 +177,3 @@ def _interleave(scan: _Scan, layout: MediaLayout, video: int) -> np.ndarray:
     last = int(other[-1]) + 1 if len(other) else 0
     scan.cursor = np.float32(1) + block[:, last:].max()
     return block
-

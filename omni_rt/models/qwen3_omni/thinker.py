@@ -1,6 +1,6 @@
 """The Thinker: spliced embeddings through the decoder to text logits and, for the Talker, hidden states.
 
-    ids -> embed -> media rows spliced in -> decoder (+ deepstack after its first layers) -> lm_head -> next token
+ids -> embed -> media rows spliced in -> decoder (+ deepstack after its first layers) -> lm_head -> next token
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Thinker:
         self.position = self.device.zeros((1, 3))
         self.chooser = Chooser(self.device, config.vocabulary)
         self._step = self.device.capture(self._decode)
+        weights.done(ignored=("audio_tower.", "visual."))
 
     def prefill(self, inputs: ThinkerInputs, *, states: bool = False, logits: bool = False) -> Prefill:
         """Run a prompt through an empty cache, slice by slice.

@@ -1,0 +1,128 @@
+"""The components of Qwen3-Omni: each read from its part of the checkpoint onto its own device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from omni_rt.devices.device import Device
+from omni_rt.errors import ModelFormatError
+from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav
+from omni_rt.models.qwen3_omni.code_predictor import CodePredictor
+from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_omni.inputs import Encoders
+from omni_rt.models.qwen3_omni.processor import Processor
+from omni_rt.models.qwen3_omni.talker import Talker
+from omni_rt.models.qwen3_omni.thinker import Thinker
+from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
+from omni_rt.tensor import BLOCK
+from omni_rt.weights import Checkpoint, Weights
+
+PREFIXES = {
+    "audio_encoder": "thinker.audio_tower.",
+    "vision_encoder": "thinker.visual.",
+    "thinker": "thinker.",
+    "code_predictor": "talker.code_predictor.",
+    "talker": "talker.",
+    "code2wav": "code2wav.",
+}
+"""Where each component lies in a checkpoint; the first prefix that fits a name wins."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """The loaded components; the last three are None in a model without speech output."""
+
+    config: Qwen3OmniConfig
+    audio_encoder: AudioEncoder
+    vision_encoder: VisionEncoder
+    thinker: Thinker
+    talker: Talker | None
+    code_predictor: CodePredictor | None
+    code2wav: Code2Wav | None
+
+    def encoders(self, processor: Processor) -> Encoders:
+        """Return what turns media into embeddings."""
+        return Encoders(processor, self.audio_encoder, self.vision_encoder, self.config)
+
+    def voices(self) -> list[str]:
+        """Return the names of the speakers, the default one first: ethan, or else the checkpoint's first."""
+        assert self.config.talker is not None
+        names = list(self.config.talker.speakers)
+        return sorted(names, key=lambda name: name != "ethan")
+
+
+def component_of(name: str) -> str | None:
+    """Return the component that a tensor belongs to, or None."""
+    return next((component for component, prefix in PREFIXES.items() if name.startswith(prefix)), None)
+
+
+def planned_bytes(
+    checkpoint: Checkpoint,
+    config: Qwen3OmniConfig,
+    devices: Mapping[str, Device],
+    *,
+    quant: str | None,
+    context: int,
+) -> dict[Device, int]:
+    """Return about how many bytes weights and caches will take on each device."""
+    needed = dict.fromkeys(devices.values(), 0)
+    for name in checkpoint.names():
+        component = component_of(name)
+        if component is None:
+            continue
+        shape = checkpoint.shape(name)
+        linear = quant == "q8_0" and len(shape) == 2 and shape[1] % BLOCK == 0
+        bytes_per_value = 34 / 32 if linear else 4
+        needed[devices[component]] += int(prod(shape) * bytes_per_value)
+    decoders = [("thinker", config.thinker, context)]
+    if config.talker is not None:
+        decoders.append(("talker", config.talker.decoder, context))
+    for component, decoder, rows in decoders:
+        needed[devices[component]] += 8 * decoder.layers * rows * decoder.kv_heads * decoder.head_dim
+    return needed
+
+
+def load_components(
+    checkpoint: Checkpoint,
+    config: Qwen3OmniConfig,
+    devices: Mapping[str, Device],
+    *,
+    quant: str | None,
+    context: int,
+    progress: Callable[[int, int], None],
+) -> Components:
+    """Read every component. Raises ModelFormatError when tensors are missing, misshapen, or belong to nothing."""
+    names = checkpoint.names()
+    strangers = [name for name in names if component_of(name) is None]
+    if strangers:
+        raise ModelFormatError(f"the checkpoint holds tensors of no known component: {', '.join(strangers[:5])}")
+    total = sum(prod(checkpoint.shape(name)) * 4 for name in names)
+    done = 0
+
+    def report(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, total)
+
+    def weights(component: str) -> Weights:
+        return Weights(checkpoint, devices[component], quant=quant, prefix=PREFIXES[component], on_read=report)
+
+    talker_config = config.talker
+    audio_encoder = AudioEncoder(weights("audio_encoder"), config.audio)
+    vision_encoder = VisionEncoder(weights("vision_encoder"), config.vision)
+    thinker = Thinker(
+        weights("thinker"),
+        config.thinker,
+        context=context,
+        accept_layer=talker_config.accept_hidden_layer if talker_config else 0,
+        stop_id=config.tokens.im_end,
+    )
+    if talker_config is None or config.code2wav is None:
+        return Components(config, audio_encoder, vision_encoder, thinker, None, None, None)
+    predictor = CodePredictor(weights("code_predictor"), talker_config)
+    talker = Talker(weights("talker"), talker_config, config.tokens, predictor, context=context)
+    code2wav = Code2Wav(weights("code2wav"), config.code2wav)
+    return Components(config, audio_encoder, vision_encoder, thinker, talker, predictor, code2wav)

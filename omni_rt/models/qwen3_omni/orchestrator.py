@@ -1,0 +1,304 @@
+"""Qwen3-Omni as a whole: loads the components, orders the stages, and moves what passes between them.
+
+    messages -> processor -> prompt -> encoders -> Thinker -> text
+                                                     |-> Talker (+ code predictor) -> codes -> Code2Wav -> speech
+
+The Talker starts when the first token of the reply is known and goes on while the Thinker still writes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from omni_rt.devices.device import Device
+from omni_rt.errors import InputError, UnsupportedError
+from omni_rt.io.tokenizer import StreamDecoder
+from omni_rt.models.qwen3_omni.components import Components
+from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_omni.inputs import encode_prompt
+from omni_rt.models.qwen3_omni.processor import Message, Processor
+from omni_rt.models.qwen3_omni.speech import SpeechStage
+from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
+from omni_rt.prompt import Prompt
+from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, TextDelta, Timings
+from omni_rt.sampling import Sampling
+
+Event = TextDelta | AudioChunk | Done
+
+TRANSCRIBE = "Transcribe the audio into text."
+"""What `transcribe` asks for; a language is named when it is given."""
+
+
+class OmniOrchestrator:
+    """A loaded Qwen3-Omni model. Use it as a context manager, or call `close` to free the devices' memory.
+
+    `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable alone;
+    the last two are None in a model without speech output.
+    """
+
+    def __init__(
+        self, directory: Path, config: Qwen3OmniConfig, components: Components, devices: Mapping[str, Device]
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.devices = devices
+        self.load_seconds: float | None = None
+        self.processor = Processor(directory, config)
+        self.audio_encoder = components.audio_encoder
+        self.vision_encoder = components.vision_encoder
+        self.thinker = ThinkerStage(components, self.processor)
+        self.code2wav = components.code2wav
+        self.talker = TalkerStage(components, self.processor) if components.talker is not None else None
+        self._components = components
+        self._closed = False
+
+    # Conversation -----------------------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        speech: bool = False,
+        voice: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Reply:
+        """Answer messages in the chat format, in text and with `speech` aloud in `voice`.
+
+        `sampling` None means the checkpoint's own defaults; a `seed` repeats a reply. Raises InputError for input that
+        cannot be used, UnsupportedError for speech from a model that has none.
+        """
+        return self.generate(
+            self.prompt(messages),
+            speech=speech,
+            voice=voice,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+        )
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        speech: bool = False,
+        voice: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Event]:
+        """Answer as `chat` does, piece by piece: TextDelta and AudioChunk as they come, then Done with the reply.
+
+        Closing the iterator cancels the rest.
+        """
+        return self._events(self.prompt(messages), speech, voice, max_new_tokens, sampling, seed)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        speech: bool = False,
+        voice: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Reply:
+        """Answer a prompt, as `chat` answers messages."""
+        for event in self._events(prompt, speech, voice, max_new_tokens, sampling, seed):
+            if isinstance(event, Done):
+                return event.reply
+        raise AssertionError("a stream ends with Done")
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Return the prompt that messages make: token ids with placeholders expanded, and the media."""
+        self._check_open()
+        return self.processor.prompt(messages)
+
+    # Short forms ------------------------------------------------------------------------------------------------
+
+    def transcribe(self, audio: object, language: str | None = None) -> Reply:
+        """Write down what is said in `audio`: a path, bytes, or (samples, rate)."""
+        request = TRANSCRIBE if language is None else f"Transcribe the {language} audio into text."
+        return self.chat([_user_turn(audio, request)])
+
+    def forward(self, audio: object, text_prompt: str | None = None) -> AudioOutput:
+        """Answer a spoken question by speech."""
+        reply = self.chat([_user_turn(audio, text_prompt)], speech=True)
+        assert reply.audio is not None and reply.sample_rate is not None
+        return AudioOutput(reply.audio, reply.sample_rate)
+
+    def generate_text(self, audio: object, text_prompt: str | None = None, max_tokens: int = 256) -> Reply:
+        """Answer a spoken question in text."""
+        return self.chat([_user_turn(audio, text_prompt)], max_new_tokens=max_tokens)
+
+    def text_to_speech(self, text: str, voice: str | None = None) -> AudioOutput:
+        """Speak `text` as if it were the model's own reply."""
+        if not text.strip():
+            raise InputError("there is nothing to speak: the text is empty")
+        speech = self._speech(voice, None, _seed(None))
+        prompt = self.processor.prompt([{"role": "user", "content": text}])
+        ids = [*self.processor.tokenizer.encode(text), self.config.tokens.im_end]
+        inputs = encode_prompt(prompt, self._components.encoders(self.processor))
+        prefill = self._components.thinker.prefill(inputs, states=True)
+        speech.start(prompt, prefill.embeddings, prefill.hidden)
+        chunks = [chunk for token in ids for chunk in speech.push(token)] + list(speech.finish())
+        return AudioOutput(_join(chunks), speech.sample_rate)
+
+    def clear_kv_cache(self) -> None:
+        """Forget what earlier calls left in the caches."""
+        self._check_open()
+        self._components.thinker.cache.clear()
+
+    # The stages in order ----------------------------------------------------------------------------------------
+
+    def _events(
+        self,
+        prompt: Prompt,
+        speaking: bool,
+        voice: str | None,
+        max_new_tokens: int | None,
+        sampling: Sampling | None,
+        seed: int | None,
+    ) -> Iterator[Event]:
+        self._check_open()
+        started = time.perf_counter()
+        seed = _seed(seed)
+        defaults = self.config.generation
+        limit = defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
+        speech = self._speech(voice, sampling, seed) if speaking else None
+        thinker = self._components.thinker
+        inputs = encode_prompt(prompt, self._components.encoders(self.processor))
+        prefill = thinker.prefill(inputs, states=speech is not None)
+        if speech is not None:
+            speech.start(prompt, prefill.embeddings, prefill.hidden)
+        picks = sampling or Sampling(**vars(defaults.thinker))
+        clock = _Clock(started, self.load_seconds)
+        text = StreamDecoder(self.processor.tokenizer)
+        ids: list[int] = []
+        chunks: list[np.ndarray] = []
+        pieces: list[str] = []
+        finish: FinishReason = "length"
+        for token in thinker.generate(inputs, prefill, max_new_tokens=limit, sampling=picks, seed=seed):
+            clock.token()
+            if token == thinker.stop_id:
+                finish = "stop"
+            else:
+                ids.append(token)
+                piece = text.push(token)
+                pieces.append(piece)
+                yield TextDelta(piece, [token])
+            for samples in speech.push(token) if speech is not None else ():
+                clock.audio(samples, speech)
+                chunks.append(samples)
+                yield AudioChunk(samples, speech.sample_rate)
+        clock.text_done()
+        rest = text.finish()
+        if rest:
+            pieces.append(rest)
+            yield TextDelta(rest, [])
+        for samples in speech.finish() if speech is not None else ():
+            clock.audio(samples, speech)
+            chunks.append(samples)
+            yield AudioChunk(samples, speech.sample_rate)
+        if speech is not None and finish == "stop":
+            finish = speech.finish_reason
+        yield Done(
+            Reply(
+                text="".join(pieces),
+                token_ids=ids,
+                audio=_join(chunks) if speech is not None else None,
+                sample_rate=speech.sample_rate if speech is not None else None,
+                codes=speech.codes if speech is not None else None,
+                finish_reason=finish,
+                seed=seed,
+                timings=clock.timings(self.devices.values()),
+            )
+        )
+
+    def _speech(self, voice: str | None, sampling: Sampling | None, seed: int) -> SpeechStage:
+        if self._components.talker is None:
+            raise UnsupportedError(
+                f"{self.directory.name} has no talker (enable_audio_output is false): ask for text only"
+            )
+        return SpeechStage(self._components, self.processor, voice=voice, sampling=sampling, seed=seed)
+
+    def voices(self) -> list[str]:
+        """Return the names of the speakers, the default one first."""
+        return [] if self._components.talker is None else self._components.voices()
+
+    def close(self) -> None:
+        """Free the memory of the devices; the model cannot be used afterwards."""
+        if not self._closed:
+            self._closed = True
+            for device in set(self.devices.values()):
+                device.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("this model was closed: load it again")
+
+    def __enter__(self) -> OmniOrchestrator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Clock:
+    """The times of one reply."""
+
+    def __init__(self, started: float, load_seconds: float | None) -> None:
+        self._started = started
+        self._load_seconds = load_seconds
+        self._first_token: float | None = None
+        self._first_audio: float | None = None
+        self._text_done: float | None = None
+        self._tokens = 0
+        self._seconds_of_audio = 0.0
+
+    def token(self) -> None:
+        self._tokens += 1
+        self._first_token = self._first_token or time.perf_counter()
+
+    def audio(self, samples: np.ndarray, speech: SpeechStage) -> None:
+        self._first_audio = self._first_audio or time.perf_counter()
+        self._seconds_of_audio += len(samples) / speech.sample_rate
+
+    def text_done(self) -> None:
+        self._text_done = time.perf_counter()
+
+    def timings(self, devices: Iterable[Device]) -> Timings:
+        now = time.perf_counter()
+        writing = (self._text_done or now) - (self._first_token or now)
+        return Timings(
+            load_s=self._load_seconds,
+            first_token_ms=None if self._first_token is None else (self._first_token - self._started) * 1000,
+            first_audio_ms=None if self._first_audio is None else (self._first_audio - self._started) * 1000,
+            tokens_per_s=(self._tokens - 1) / writing if self._tokens > 1 and writing > 0 else None,
+            rtf=(now - self._started) / self._seconds_of_audio if self._seconds_of_audio else None,
+            peak_memory_bytes=sum(device.ledger.peak for device in set(devices)),
+        )
+
+
+def _user_turn(audio: object, text: str | None) -> Message:
+    content: list[Message] = [{"type": "audio", "audio": audio}]
+    if text:
+        content.append({"type": "text", "text": text})
+    return {"role": "user", "content": content}
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbits(31) if seed is None else seed
+
+
+def _join(chunks: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
