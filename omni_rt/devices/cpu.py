@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omni_rt import native
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
+from omni_rt.errors import DeviceError
 from omni_rt.tensor import Tensor
 
 if TYPE_CHECKING:
-    from omni_rt.ops.contract import Op
+    from omni_rt.ops.contract import Call, Native, Op
+
+KINDS = {"f32": np.dtype(np.float32), "i32": np.dtype(np.int32)}
+NUMPY = "numpy"
+"""The level without C bodies."""
+
+KEPT_PLANS = 10000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How calls of one kind are run: the C body (None: NumPy) with its uniforms, the outputs, the attributes."""
+
+    body: Any
+    uniforms: Any
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], str], ...]
+    attributes: Mapping[str, Any]
 
 
 class CpuDevice(Device):
@@ -20,8 +39,34 @@ class CpuDevice(Device):
     name = "cpu"
     kind = "cpu"
 
-    def __init__(self, *, strict: bool = False, max_memory: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        max_memory: int | None = None,
+        threads: int | None = None,
+        level: str = "",
+        activations: str = "q8",
+    ) -> None:
+        """Open the device.
+
+        `threads` defaults to the physical cores. `level` forces a dispatch level of the C bodies (see native.levels),
+        or "numpy"; "" takes the best. `activations` "q8" lets bodies round rows of activations to int8 before they meet
+        q8_0 weights, which costs about as much accuracy as the weights' own rounding did; "f32" forbids it.
+        """
         super().__init__(strict=strict, max_memory=max_memory)
+        module = None if level == NUMPY else native.load()
+        if module is None and level not in ("", NUMPY):
+            raise DeviceError(
+                f"the CPU level {level!r} needs the C kernels, which are not built: python omni_rt/native/build.py"
+            )
+        if activations not in ("q8", "f32"):
+            raise ValueError(f"activations are computed in 'q8' or 'f32', not {activations!r}")
+        self.pool = None if module is None else native.Pool(module, threads, level)
+        self.level = NUMPY if self.pool is None else self.pool.level
+        self.threads = 1 if self.pool is None else self.pool.threads
+        self.activations = activations
+        self._plans: dict[Any, Plan] = {}
 
     def tensor(self, values: np.ndarray) -> Tensor:
         values = np.asarray(values)
@@ -39,7 +84,8 @@ class CpuDevice(Device):
         return Tensor(shape, dtype, self, planes)
 
     def read(self, tensor: Tensor) -> np.ndarray:
-        return host_values(tensor.planes, tensor.dtype, tensor.shape)
+        values = host_values(tensor.planes, tensor.dtype, tensor.shape)
+        return values.copy() if tensor.dtype in KINDS else values
 
     def write(self, tensor: Tensor, values: np.ndarray) -> None:
         plane = tensor.planes[0].reshape(tensor.shape)
@@ -50,13 +96,61 @@ class CpuDevice(Device):
         return flat[start // plane.itemsize : (start + size) // plane.itemsize]
 
     def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+        key = (op, tuple([(t.shape, t.dtype) for t in operands]), tuple(attributes.items()))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self.plan(op, operands, attributes)
+            if len(self._plans) >= KEPT_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        if plan.body is not None:
+            results = [np.empty(shape, kind) for shape, kind, _ in plan.outputs]
+            if self.call(plan, operands, results):
+                tensors = [
+                    Tensor(shape, dtype, self, (plane,))
+                    for (shape, _, dtype), plane in zip(plan.outputs, results, strict=True)
+                ]
+                return tensors[0] if len(tensors) == 1 else tuple(tensors) or None
+        return self.run_reference(op, operands, plan.attributes)
+
+    def plan(
+        self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any], chosen: Native | None = None
+    ) -> Plan:
+        """Check a call against the op and choose the C body for calls like it, if there is one (tests name theirs)."""
         call = op.bind([t.shape for t in operands], [t.dtype for t in operands], attributes)
-        return self.run_reference(op, operands, {name: call.dims[name] for name in op.attributes})
+        outputs = tuple(
+            (output.shape(call.dims), KINDS[output.dtype_class], output.dtype_class) for output in op.outputs
+        )
+        body, uniforms = None, None
+        chosen = chosen or self.choose(op, call)
+        if chosen is not None and self.pool is not None:
+            body = self.pool.find(chosen.function)
+            uniforms = self.pool.pack([call.dims[name] for name in chosen.uniforms])
+        return Plan(body, uniforms, outputs, {name: call.dims[name] for name in op.attributes})
+
+    def choose(self, op: Op, call: Call) -> Native | None:
+        """Return the first C body declared for the op that takes the call here."""
+        for candidate in op.natives:
+            if candidate.int8 and self.activations != "q8":
+                continue
+            if candidate.takes(op, call):
+                return candidate
+        return None
+
+    def call(self, plan: Plan, operands: Sequence[Tensor], outputs: Sequence[np.ndarray]) -> bool:
+        """Run a planned C body into given outputs; False says that it left the call to NumPy."""
+        pool = self.pool
+        assert pool is not None
+        address = pool.address
+        planes = [address(plane) for tensor in operands for plane in tensor.planes]
+        return pool.run(pool.handle, plan.body, planes, [address(output) for output in outputs], plan.uniforms) == 0
 
     def run_reference(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
         """Run the NumPy body in float32; mutated operands are handed over as they are stored."""
         arrays = [
-            tensor.planes[0].reshape(tensor.shape) if operand.name in op.mutates else self.read(tensor)
+            tensor.planes[0].reshape(tensor.shape)
+            if operand.name in op.mutates
+            else host_values(tensor.planes, tensor.dtype, tensor.shape)
             for operand, tensor in zip(op.operands, operands, strict=True)
         ]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

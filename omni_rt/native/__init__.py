@@ -1,0 +1,109 @@
+"""The C bodies of ops, where they are built: finding them, the thread pool they run on, and the replay of GPU steps.
+
+Absent is normal: `load` then returns None and NumPy serves. `python omni_rt/native/build.py` builds in a checkout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omni_rt.errors import DeviceError
+
+
+@cache
+def load() -> ModuleType | None:
+    """Return the compiled module (`ffi`, `lib`), or None where it is not built."""
+    try:
+        return import_module("omni_rt.native._kernels")
+    except ImportError:
+        return None
+
+
+def levels() -> list[str]:
+    """List the dispatch levels that this processor supports, best first; empty where the module is not built."""
+    module = load()
+    if module is None:
+        return []
+    lib, text = module.lib, module.ffi.string
+    return [text(lib.omni_level_name(i)).decode() for i in range(lib.omni_level_count()) if lib.omni_level_supported(i)]
+
+
+def physical_cores() -> int:
+    """Return the number of physical cores that this process may use."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for processor in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text())
+        except OSError:
+            cores.add(str(processor))
+    return max(min(len(cores), _quota()), 1)
+
+
+def _quota() -> int:
+    """Return the whole processors that the control group grants, or a large number."""
+    try:
+        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return 1 << 16 if granted == "max" else max(int(granted) // int(period), 1)
+    except (OSError, ValueError):
+        return 1 << 16
+
+
+class Pool:
+    """Threads that run C bodies at one dispatch level. `threads` counts the caller's; one body runs at a time."""
+
+    def __init__(self, module: ModuleType, threads: int | None, level: str) -> None:
+        """Start the threads; raise DeviceError when this processor does not support `level` ("": the best)."""
+        wanted = threads or physical_cores()
+        handle = module.lib.omni_pool_new(wanted, level.encode())
+        if handle == module.ffi.NULL:
+            raise DeviceError(
+                f"this processor or build has no CPU level {level!r}: choose one of {', '.join([*levels(), 'numpy'])}"
+            )
+        self.handle = module.ffi.gc(handle, module.lib.omni_pool_free)
+        self.level: str = module.ffi.string(module.lib.omni_pool_level(handle)).decode()
+        self.threads: int = module.lib.omni_pool_threads(handle)
+        self.run = module.lib.omni_run
+        self.address = module.ffi.from_buffer
+        self._find = module.lib.omni_find
+        self._ffi = module.ffi
+
+    def find(self, function: str) -> Any:
+        """Return the body of that name, or None."""
+        body = self._find(self.handle, function.encode())
+        return None if body == self._ffi.NULL else body
+
+    def pack(self, values: Sequence[Any]) -> Any:
+        """Return uniforms as C takes them: 8 bytes each, floats as double, the rest as int64."""
+        packed = self._ffi.new("omni_value[]", len(values))
+        for index, value in enumerate(values):
+            if isinstance(value, float):
+                packed[index].f = value
+            else:
+                packed[index].i = int(value)
+        return packed
+
+
+class Replayer:
+    """Encodes the dispatches of captured GPU steps in C."""
+
+    def __init__(self, module: ModuleType, set_pipeline: int, set_group: int, dispatch: int) -> None:
+        """Take the addresses of wgpu-native's functions."""
+        self._ffi = module.ffi
+        self._replay = module.lib.omni_replay
+        self._functions = module.ffi.new("omni_replay_functions *", [set_pipeline, set_group, dispatch])
+
+    def pack(self, dispatches: Sequence[tuple[int, int, int, int, int]]) -> Any:
+        """Return dispatches (pipeline, bind group, x, y, z; handles as addresses) in the form that `encode` takes."""
+        return self._ffi.new("omni_dispatch[]", [(*dispatch, 0) for dispatch in dispatches])
+
+    def encode(self, compute_pass: int, packed: Any) -> None:
+        """Encode all dispatches into the open compute pass at an address."""
+        self._replay(self._functions, compute_pass, packed, len(packed))

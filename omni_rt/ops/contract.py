@@ -93,21 +93,33 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Native:
-    """A C body that computes an op for some calls on the CPU; see omni_rt/native."""
-
-    function: str
-    uniforms: tuple[str, ...]
-    dtypes: Mapping[str, str] = field(default_factory=dict)
-    when: Callable[[Call], bool] = always
-
-
-@dataclass(frozen=True)
 class Tolerance:
     """Largest error that parity allows: `nmse` over the whole output, `peak` per element, both relative to its RMS."""
 
     nmse: float = 1e-10
     peak: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Native:
+    """A C body that computes an op for some calls on the CPU; see omni_rt/native.
+
+    `uniforms` name the extents and attributes that it takes, in order. `dtypes` and `when` restrict as in Kernel.
+    `int8` says that it rounds rows of activations to int8, which a device may forbid; `tolerance` is its own, if any.
+    """
+
+    function: str
+    uniforms: tuple[str, ...]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    when: Callable[[Call], bool] = always
+    int8: bool = False
+    tolerance: Tolerance | None = None
+
+    def takes(self, op: Op, call: Call) -> bool:
+        """Say whether the body takes operands of the call's dtypes, and the call."""
+        return self.when(call) and all(
+            call.dtypes[o.name] == self.dtypes.get(o.name, DTYPE_CLASSES[o.dtype_class][0]) for o in op.operands
+        )
 
 
 Example = Callable[[np.random.Generator, Mapping[str, Any]], Mapping[str, np.ndarray]]
@@ -128,6 +140,7 @@ class Op:
         domain: Sequence[Mapping[str, Any]],
         example: Example | None,
         bench: Sequence[Mapping[str, Any]],
+        touched: Mapping[str, Callable[[Mapping[str, Any]], float]],
     ) -> None:
         self.name = body.__name__
         self.signature = signature
@@ -139,6 +152,7 @@ class Op:
         self.domain = tuple(domain)
         self.example = example
         self.bench = tuple(bench)
+        self.touched = dict(touched)
         left, right = signature.split("->")
         self.operands = _parse(left)
         self.outputs = _parse(right)
@@ -212,15 +226,17 @@ def op(
     domain: Sequence[Mapping[str, Any]] = (),
     example: Example | None = None,
     bench: Sequence[Mapping[str, Any]] = (),
+    touched: Mapping[str, Callable[[Mapping[str, Any]], float]] | None = None,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op: decorate its NumPy body with the signature and all that is known about it.
 
     `domain` lists the calls that the parity tests make, each a mapping of every input symbol and attribute to a value.
-    `bench` lists calls of real models in the same form. `example` makes the operands that must obey a rule.
+    `bench` lists calls of real models in the same form. `example` makes the operands that must obey a rule. `touched`
+    says which share of an operand a call reads, by its extents, where that is not all (rows chosen from a table).
     """
 
     def declare(body: Callable[..., Any]) -> Op:
-        declared = Op(signature, body, kernels, natives, mutates, tolerance, domain, example, bench)
+        declared = Op(signature, body, kernels, natives, mutates, tolerance, domain, example, bench, touched or {})
         if declared.name in TABLE:
             raise TypeError(f"the op {declared.name} is declared twice")
         TABLE[declared.name] = declared

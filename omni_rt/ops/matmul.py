@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
 
 FEW_ROWS = 8
 """Rows of x up to which the weights, read once for all of them, are what takes the time."""
@@ -59,9 +59,19 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     return kernels
 
 
+def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
+    """Return the C bodies of matmul or matmul_add; the first that a device may use runs."""
+    rounding = Tolerance(nmse=1e-3, peak=0.2)  # int8 activations: half a step of 1/127 of the largest in 32
+    return [
+        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=rounding),
+        *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
+    ]
+
+
 @op(
     "x[T, K], w[N, K]:weight -> y[T, N]",
     kernels=_kernels("matmul", ("T", "N", "K", "row_start", "row_count")),
+    natives=_natives("matmul", ("T", "N", "K")),
     domain=(
         {"T": 1, "N": 31, "K": 2048},
         {"T": 3, "N": 9, "K": 96},
@@ -86,6 +96,7 @@ def matmul(x: Any, w: Any) -> Any:
 @op(
     "x[T, K], w[N, K]:weight, r[R, N] -> y[T, N]",
     kernels=_kernels("matmul_add", ("T", "N", "K", "R", "row_start", "row_count")),
+    natives=_natives("matmul_add", ("T", "N", "K", "R")),
     domain=(
         {"T": 1, "N": 31, "K": 2048, "R": 1},
         {"T": 3, "N": 9, "K": 96, "R": 3},

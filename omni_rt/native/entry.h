@@ -1,0 +1,45 @@
+/* What Python calls; build.py declares the same to cffi. */
+#ifndef OMNI_ENTRY_H
+#define OMNI_ENTRY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct omni_pool;
+
+/* An extent or attribute of a call. */
+typedef union {
+    int64_t i;
+    double f;
+} omni_value;
+
+int omni_level_count(void);
+const char *omni_level_name(int index);
+int omni_level_supported(int index);
+
+/* Return a pool of `threads` at a level ("" takes the best), or NULL when the level is not supported here. */
+struct omni_pool *omni_pool_new(int threads, const char *level);
+void omni_pool_free(struct omni_pool *pool);
+const char *omni_pool_level(const struct omni_pool *pool);
+int omni_pool_threads(const struct omni_pool *pool);
+
+/* Return the body of that name at the pool's level, or NULL. */
+const void *omni_find(const struct omni_pool *pool, const char *name);
+
+/* Run a body; returns 0, or a reason why it did not run (omni.h). */
+int omni_run(struct omni_pool *pool, const void *body, void *const *planes, void *const *outputs,
+             const omni_value *uniforms);
+
+/* One dispatch of a captured GPU step, and the addresses of wgpu-native's functions that encode it. */
+typedef struct {
+    uintptr_t pipeline, group;
+    uint32_t x, y, z, unused;
+} omni_dispatch;
+typedef struct {
+    uintptr_t set_pipeline, set_group, dispatch;
+} omni_replay_functions;
+
+/* Encode dispatches into an open compute pass. */
+void omni_replay(const omni_replay_functions *functions, uintptr_t pass, const omni_dispatch *dispatches, int64_t count);
+
+#endif

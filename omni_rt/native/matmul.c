@@ -1,0 +1,106 @@
+/* matmul and matmul_add. Uniforms: T, N, K; matmul_add also R. Compiled once per level. */
+
+typedef struct {
+    weight_rows w;
+    activation_rows x;
+    int64_t t, n, step;
+    const float *start; /* NULL, a bias (stride 0) or a residual */
+    int64_t start_stride;
+    float *y;
+    omni_pool *pool;
+} matmul_job;
+
+enum { FEW_ROWS = 6 };
+
+/* Few rows of x: chunks of weight rows. */
+static void matmul_few_task(void *context, int64_t chunk, int worker) {
+    const matmul_job *job = context;
+    (void)worker;
+    int64_t end = omni_min((chunk + 1) * job->step, job->n);
+    for (int64_t n = chunk * job->step; n < end; n += GROUP) {
+        int64_t count = omni_min(GROUP, end - n);
+        weight_rows w = weight_from(job->w, n);
+        for (int64_t t = 0; t < job->t; t++) {
+            float sums[GROUP];
+            dot_some(w, job->x, t, count, sums);
+            for (int64_t r = 0; r < count; r++)
+                job->y[t * job->n + n + r] =
+                    job->start ? sums[r] + job->start[t * job->start_stride + n + r] : sums[r];
+        }
+    }
+}
+
+/* Many rows of x in int8: one panel of weights per chunk. */
+static void matmul_int8_task(void *context, int64_t chunk, int worker) {
+    const matmul_job *job = context;
+    char *panel = omni_worker(job->pool, worker);
+    int64_t first = chunk * LANES, width = omni_min(LANES, job->n - first), blocks = job->w.k / BLOCK;
+    pack_int8(job->w, first, job->n, panel);
+    for (int64_t t = 0; t < job->t; t += DOT_TILE_ROWS) {
+        int8_row x[DOT_TILE_ROWS];
+        vf sums[DOT_TILE_ROWS];
+        int64_t count = omni_min(DOT_TILE_ROWS, job->t - t);
+        for (int64_t i = 0; i < count; i++)
+            x[i] = int8_row_at(job->x.int8_rows, job->w.k, t + i);
+        int8_tile_any(panel, blocks, x, count, sums);
+        for (int64_t i = 0; i < count; i++) {
+            const float *start = job->start ? job->start + (t + i) * job->start_stride + first : NULL;
+            float *y = job->y + (t + i) * job->n + first;
+            if (width == LANES) {
+                vf_store(y, start ? sums[i] + vf_load(start) : sums[i]);
+                continue;
+            }
+            vf_store_part(y, start ? sums[i] + vf_load_part(start, width) : sums[i], width);
+        }
+    }
+}
+
+/* y = x . w + start, on all threads; int8 says that x is rounded to int8 first. */
+static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t n, const float *start,
+                      int64_t start_stride, float *y, int int8) {
+    int64_t k = w.k;
+    matmul_job job = {w, {x, NULL, k}, t, n, 0, start, start_stride, y, pool};
+    if (!t || !n)
+        return OMNI_DONE;
+    if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
+        return OMNI_NO_MEMORY;
+    if (t < FEW_ROWS) {
+        job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));
+        omni_parallel(pool, matmul_few_task, &job, omni_divide_up(n, job.step));
+        return OMNI_DONE;
+    }
+    if (int8) {
+        if (!omni_reserve_workers(pool, int8_panel_bytes(k)))
+            return OMNI_NO_MEMORY;
+        omni_parallel(pool, matmul_int8_task, &job, omni_divide_up(n, LANES));
+        return OMNI_DONE;
+    }
+    const float **rows = omni_scratch(pool, 1, (size_t)t * sizeof *rows);
+    if (!rows)
+        return OMNI_NO_MEMORY;
+    for (int64_t i = 0; i < t; i++)
+        rows[i] = x + i * k;
+    float_product product = {w, n, rows, t, {1, k, 0}, y, n, start, start_stride};
+    return float_product_run(pool, &product);
+}
+
+static int matmul_kind(const omni_call *call, omni_pool *pool, weight_kind kind, int add, int int8) {
+    int64_t t = call->uniforms[0].i, n = call->uniforms[1].i, k = call->uniforms[2].i;
+    int scales = kind == WEIGHT_Q8_0;
+    weight_rows w = {kind, call->planes[1], scales ? call->planes[2] : NULL, k};
+    const float *start = add ? call->planes[2 + scales] : NULL;
+    int64_t start_stride = add && call->uniforms[3].i > 1 ? n : 0;
+    return matmul_run(pool, w, call->planes[0], t, n, start, start_stride, call->outputs[0], int8);
+}
+
+#define MATMUL(name, kind, add, int8)                                                                                  \
+    static int name(const omni_call *call, omni_pool *pool) { return matmul_kind(call, pool, kind, add, int8); }
+MATMUL(matmul_f32, WEIGHT_F32, 0, 0)
+MATMUL(matmul_f16, WEIGHT_F16, 0, 0)
+MATMUL(matmul_q8_0, WEIGHT_Q8_0, 0, 0)
+MATMUL(matmul_q8_0_int8, WEIGHT_Q8_0, 0, 1)
+MATMUL(matmul_add_f32, WEIGHT_F32, 1, 0)
+MATMUL(matmul_add_f16, WEIGHT_F16, 1, 0)
+MATMUL(matmul_add_q8_0, WEIGHT_Q8_0, 1, 0)
+MATMUL(matmul_add_q8_0_int8, WEIGHT_Q8_0, 1, 1)
+#undef MATMUL

@@ -1,0 +1,423 @@
+/* Products of rows of activations with rows of weights: the engine of matmul, experts and convolutions.
+ *
+ * Few rows: each weight row is read once, in order, and multiplied with every activation row while it is in the first
+ * cache (`dot_rows`). Many rows: a panel of weight rows is turned so that its rows lie in the lanes of vectors, and a
+ * register tile of activation rows x panel runs over it (`float_panel`, `int8_panel`).
+ */
+
+typedef enum { WEIGHT_F32, WEIGHT_F16, WEIGHT_Q8_0 } weight_kind;
+
+/* Weight rows of K values each, one after the other; `scales` only for q8_0. */
+typedef struct {
+    weight_kind kind;
+    const void *values;
+    const uint16_t *scales;
+    int64_t k;
+} weight_rows;
+
+enum { PANEL = TILE_VECTORS * LANES, DEPTH = 384, GROUP = 4 };
+
+INLINE int64_t weight_bytes(weight_kind kind, int64_t count) {
+    return kind == WEIGHT_F32 ? 4 * count : kind == WEIGHT_F16 ? 2 * count : count + count / BLOCK * 2;
+}
+
+INLINE weight_rows weight_from(weight_rows w, int64_t row) {
+    int64_t first = row * w.k;
+    const char *values = w.values;
+    values += w.kind == WEIGHT_F32 ? 4 * first : w.kind == WEIGHT_F16 ? 2 * first : first;
+    return (weight_rows){w.kind, values, w.scales ? w.scales + first / BLOCK : NULL, w.k};
+}
+
+/* Few rows ------------------------------------------------------------------------------------------------------ */
+
+/* sums[r] = w[r] . x for `rows` (a constant <= GROUP) consecutive weight rows, x in float. */
+INLINE void dot_rows_kind(weight_kind kind, weight_rows w, const float *x, int rows, float *sums) {
+    vf total[GROUP];
+    int64_t k = w.k;
+    for (int r = 0; r < rows; r++)
+        total[r] = vf_zero();
+    if (kind == WEIGHT_Q8_0) {
+        const int8_t *quants = w.values;
+        for (int64_t b = 0; b < k / BLOCK; b++) {
+            for (int r = 0; r < rows; r++) {
+                const int8_t *block = quants + r * k + b * BLOCK;
+                vf sum = vf_load_int8(block) * vf_load(x + b * BLOCK);
+                for (int i = LANES; i < BLOCK; i += LANES)
+                    sum = vf_fma(vf_load_int8(block + i), vf_load(x + b * BLOCK + i), sum);
+                total[r] = vf_fma(sum, vf_set(half_value(w.scales[r * (k / BLOCK) + b])), total[r]);
+            }
+        }
+    } else {
+        int64_t i = 0;
+        const float *single = w.values;
+        const uint16_t *half = w.values;
+        for (; i + LANES <= k; i += LANES) {
+            vf values = vf_load(x + i);
+            for (int r = 0; r < rows; r++)
+                total[r] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + r * k + i) : vf_load_half(half + r * k + i),
+                                  values, total[r]);
+        }
+        if (i < k) {
+            vf values = vf_load_part(x + i, k - i);
+            for (int r = 0; r < rows; r++)
+                total[r] = vf_fma(kind == WEIGHT_F32 ? vf_load_part(single + r * k + i, k - i)
+                                                     : vf_load_half_part(half + r * k + i, k - i),
+                                  values, total[r]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        sums[r] = vf_sum(total[r]);
+}
+
+static void dot_group_f32(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F32, w, x, GROUP, sums); }
+static void dot_group_f16(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F16, w, x, GROUP, sums); }
+static void dot_group_q8(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_Q8_0, w, x, GROUP, sums); }
+static void dot_row_f32(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F32, w, x, 1, sums); }
+static void dot_row_f16(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F16, w, x, 1, sums); }
+static void dot_row_q8(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_Q8_0, w, x, 1, sums); }
+
+/* sums[r] = w[r] . x for `rows` (a constant) consecutive q8_0 rows, x in int8. */
+INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
+    enum { STEPS = LANES / BLOCKS_PER_STEP };
+    int64_t k = w.k, blocks = k / BLOCK;
+    const int8_t *quants = w.values;
+    vf total[GROUP];
+    float scales[GROUP][LANES];
+    for (int r = 0; r < rows; r++)
+        total[r] = vf_zero();
+    int64_t b = 0;
+    for (; b + LANES <= blocks; b += LANES) {
+        vf own = vf_load(x.scales + b);
+        for (int r = 0; r < rows; r++)
+            vf_store(scales[r], vf_load_half(w.scales + r * blocks + b) * own);
+        for (int s = 0; s < STEPS; s++) {
+            int64_t at = b + s * BLOCKS_PER_STEP;
+            vi start = correction_step(x.corrections + at);
+            for (int r = 0; r < rows; r++) {
+                vi sum = dot_step(quants + r * k + at * BLOCK, x.quants + at * BLOCK, start);
+                total[r] = vf_fma(vf_from_int(sum), scale_step(scales[r] + s * BLOCKS_PER_STEP), total[r]);
+            }
+        }
+    }
+    for (; b < blocks; b += BLOCKS_PER_STEP) {
+        int64_t left = omni_min(BLOCKS_PER_STEP, blocks - b);
+        vi start = correction_step(x.corrections + b);
+        for (int r = 0; r < rows; r++) {
+            int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
+            float product[BLOCKS_PER_STEP] = {0};
+            memcpy(padded, quants + r * k + b * BLOCK, (size_t)left * BLOCK);
+            for (int i = 0; i < left; i++)
+                product[i] = half_value(w.scales[r * blocks + b + i]) * x.scales[b + i];
+            vi sum = dot_step(padded, x.quants + b * BLOCK, start);
+            total[r] = vf_fma(vf_from_int(sum), scale_step(product), total[r]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        sums[r] = vf_sum(total[r]);
+}
+static void dot_group_int8(weight_rows w, int8_row x, float *sums) { dot_rows_int8(w, x, GROUP, sums); }
+static void dot_row_int8(weight_rows w, int8_row x, float *sums) { dot_rows_int8(w, x, 1, sums); }
+
+/* Rows of activations: float rows, or int8 rows of the same length. */
+typedef struct {
+    const float *values;
+    const char *int8_rows; /* NULL: float */
+    int64_t k;
+} activation_rows;
+
+/* sums[r] = w[r] . x[t] for `count` <= GROUP weight rows. */
+static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count, float *sums) {
+    if (x.int8_rows) {
+        int8_row row = int8_row_at(x.int8_rows, x.k, t);
+        if (count == GROUP)
+            dot_group_int8(w, row, sums);
+        else
+            for (int64_t r = 0; r < count; r++)
+                dot_row_int8(weight_from(w, r), row, sums + r);
+        return;
+    }
+    const float *row = x.values + t * x.k;
+    if (count == GROUP)
+        (w.kind == WEIGHT_F32 ? dot_group_f32 : w.kind == WEIGHT_F16 ? dot_group_f16 : dot_group_q8)(w, row, sums);
+    else
+        for (int64_t r = 0; r < count; r++)
+            (w.kind == WEIGHT_F32 ? dot_row_f32 : w.kind == WEIGHT_F16 ? dot_row_f16 : dot_row_q8)(weight_from(w, r), row,
+                                                                                                 sums + r);
+}
+
+/* Weight rows per chunk: a multiple of GROUP, enough chunks to balance, each worth the claim. */
+static int64_t rows_per_chunk(omni_pool *pool, int64_t rows, int64_t row_bytes) {
+    int64_t balanced = omni_divide_up(rows, 8 * (int64_t)omni_threads(pool));
+    int64_t worthwhile = omni_divide_up(16384, omni_max(row_bytes, 1));
+    return omni_divide_up(omni_max(balanced, worthwhile), GROUP) * GROUP;
+}
+
+/* Many rows, float ---------------------------------------------------------------------------------------------- */
+
+/* Turn weights [first, first + PANEL) x [k, k + depth) into panel[depth][PANEL], zeros for rows from `rows` on. */
+static void pack_float(weight_rows w, int64_t first, int64_t rows, int64_t k, int64_t depth, float *panel) {
+    for (int64_t lane = 0; lane < PANEL; lane++) {
+        float *column = panel + lane;
+        if (first + lane >= rows) {
+            for (int64_t i = 0; i < depth; i++)
+                column[i * PANEL] = 0;
+            continue;
+        }
+        int64_t start = (first + lane) * w.k + k;
+        if (w.kind == WEIGHT_F32) {
+            const float *values = (const float *)w.values + start;
+            for (int64_t i = 0; i < depth; i++)
+                column[i * PANEL] = values[i];
+            continue;
+        }
+        float wide[LANES];
+        for (int64_t i = 0; i < depth; i += LANES) {
+            int64_t count = omni_min(LANES, depth - i);
+            if (w.kind == WEIGHT_F16) {
+                const uint16_t *values = (const uint16_t *)w.values + start + i;
+                vf_store(wide, count == LANES ? vf_load_half(values) : vf_load_half_part(values, count));
+            } else { /* k and depth are multiples of LANES, and a vector lies in one block */
+                const int8_t *values = (const int8_t *)w.values + start + i;
+                vf_store(wide, vf_load_int8(values) * vf_set(half_value(w.scales[(start + i) / BLOCK])));
+            }
+            for (int64_t j = 0; j < count; j++)
+                column[(i + j) * PANEL] = wide[j];
+        }
+    }
+}
+
+/* A stretch of K as the tile walks it: `pieces` runs of `length` values, `stride` apart in each activation row. */
+typedef struct {
+    int64_t pieces, length, stride;
+} walk;
+
+/* sums[i][v] += rows[i] . panel over a walk, for `count` (a constant <= TILE_ROWS) rows; panel rows `width` apart. */
+INLINE void float_tile(const float *panel, int64_t width, const float *const *rows, walk path, int count,
+                       vf sums[TILE_ROWS][TILE_VECTORS]) {
+    for (int64_t piece = 0; piece < path.pieces; piece++) {
+        const float *x[TILE_ROWS];
+        for (int i = 0; i < count; i++)
+            x[i] = rows[i] + piece * path.stride;
+        for (int64_t k = 0; k < path.length; k++, panel += width) {
+            vf w[TILE_VECTORS];
+            for (int v = 0; v < TILE_VECTORS; v++)
+                w[v] = vf_load(panel + v * LANES);
+            for (int i = 0; i < count; i++) {
+                vf value = vf_set(x[i][k]);
+                for (int v = 0; v < TILE_VECTORS; v++)
+                    sums[i][v] = vf_fma(value, w[v], sums[i][v]);
+            }
+        }
+    }
+}
+
+/* y[i][0..PANEL) = start[i][0..PANEL) + rows[i] . panel; start NULL means zeros. All of PANEL is read and written. */
+INLINE void float_tile_full(const float *panel, int64_t width, const float *const *rows, walk path, int count,
+                            float *y, int64_t y_stride, const float *start, int64_t start_stride) {
+    vf sums[TILE_ROWS][TILE_VECTORS];
+    for (int i = 0; i < count; i++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            sums[i][v] = start ? vf_load(start + i * start_stride + v * LANES) : vf_zero();
+    float_tile(panel, width, rows, path, count, sums);
+    for (int i = 0; i < count; i++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            vf_store(y + i * y_stride + v * LANES, sums[i][v]);
+}
+
+static void float_tile_any(const float *panel, int64_t width, const float *const *rows, walk path, int64_t count,
+                           float *y, int64_t y_stride, const float *start, int64_t start_stride) {
+    switch (count) {
+#define ROWS(n)                                                                                                        \
+    case n:                                                                                                            \
+        float_tile_full(panel, width, rows, path, n, y, y_stride, start, start_stride);                                \
+        break;
+        ROWS(1)
+        ROWS(2)
+        ROWS(3)
+        ROWS(4)
+#if TILE_ROWS > 4
+        ROWS(5)
+        ROWS(6)
+#endif
+#if TILE_ROWS > 6
+        ROWS(7)
+        ROWS(8)
+#endif
+#undef ROWS
+    }
+}
+
+/* A product y[t] = start[t] + rows[t] . w; `path` covers all of K (pieces * length = K). */
+typedef struct {
+    weight_rows w;
+    int64_t n;
+    const float *const *rows;
+    int64_t t;
+    walk path;
+    float *y;
+    int64_t y_stride;
+    const float *start; /* NULL: zeros */
+    int64_t start_stride;
+} float_product;
+
+/* The next stretch of K from k on, at most DEPTH long unless one piece is longer: its walk and the offset into rows. */
+INLINE walk next_walk(const float_product *job, int64_t k, int64_t *offset) {
+    walk all = job->path;
+    int64_t piece = k / all.length, inside = k % all.length;
+    *offset = piece * all.stride + inside;
+    if (all.length >= DEPTH)
+        return (walk){1, omni_min(DEPTH, all.length - inside), 0};
+    return (walk){omni_min(DEPTH / all.length, all.pieces - piece), all.length, all.stride};
+}
+
+/* Rows [t0, t1) x panel `first`: `packed` holds the whole panel, or NULL and `scratch` takes a stretch at a time. */
+static void float_panel(const float_product *job, int64_t first, int64_t t0, int64_t t1, const float *packed,
+                        float *scratch) {
+    int64_t width = omni_min(PANEL, job->n - first), k = 0, total = job->path.pieces * job->path.length;
+    float part[TILE_ROWS * PANEL];
+    do {
+        int64_t offset;
+        walk path = next_walk(job, k, &offset);
+        int64_t depth = path.pieces * path.length;
+        const float *panel = packed + k * PANEL;
+        if (!packed) {
+            pack_float(job->w, first, job->n, k, depth, scratch);
+            panel = scratch;
+        }
+        const float *start = k ? job->y : job->start;
+        int64_t start_stride = k ? job->y_stride : job->start_stride;
+        for (int64_t t = t0; t < t1; t += TILE_ROWS) {
+            const float *rows[TILE_ROWS];
+            int64_t count = omni_min(TILE_ROWS, t1 - t);
+            for (int64_t i = 0; i < count; i++)
+                rows[i] = job->rows[t + i] + offset;
+            float *y = job->y + t * job->y_stride + first;
+            const float *from = start ? start + t * start_stride + first : NULL;
+            if (width == PANEL) {
+                float_tile_any(panel, PANEL, rows, path, count, y, job->y_stride, from, start_stride);
+                continue;
+            }
+            if (from)
+                for (int64_t i = 0; i < count; i++)
+                    memcpy(part + i * PANEL, from + i * start_stride, (size_t)width * sizeof *part);
+            float_tile_any(panel, PANEL, rows, path, count, part, PANEL, from ? part : NULL, PANEL);
+            for (int64_t i = 0; i < count; i++)
+                memcpy(y + i * job->y_stride, part + i * PANEL, (size_t)width * sizeof *part);
+        }
+        k += depth;
+    } while (k < total);
+}
+
+typedef struct {
+    float_product job;
+    omni_pool *pool;
+    float *packed;
+    int64_t panels, t_step, t_blocks;
+} float_plan;
+
+static void float_pack_task(void *context, int64_t chunk, int worker) {
+    const float_plan *plan = context;
+    (void)worker;
+    pack_float(plan->job.w, chunk * PANEL, plan->job.n, 0, plan->job.w.k, plan->packed + chunk * PANEL * plan->job.w.k);
+}
+
+static void float_product_task(void *context, int64_t chunk, int worker) {
+    const float_plan *plan = context;
+    const float_product *job = &plan->job;
+    if (!plan->packed) {
+        float_panel(job, chunk * PANEL, 0, job->t, NULL, omni_worker(plan->pool, worker));
+        return;
+    }
+    int64_t t0 = chunk * plan->t_step, t1 = omni_min(t0 + plan->t_step, job->t);
+    for (int64_t panel = 0; panel < plan->panels; panel++)
+        float_panel(job, panel * PANEL, t0, t1, plan->packed + panel * PANEL * job->w.k, NULL);
+}
+
+enum { PACK_LIMIT = 8 << 20 };
+
+/* Run a product on all threads; slot 3 of the scratch is used. */
+static int float_product_run(omni_pool *pool, const float_product *job) {
+    float_plan plan = {*job, pool, NULL, omni_divide_up(job->n, PANEL), 0, 0};
+    int64_t bytes = plan.panels * PANEL * job->w.k * 4;
+    if (job->t >= 64 * omni_threads(pool) && bytes <= PACK_LIMIT) {
+        plan.packed = omni_scratch(pool, 3, (size_t)bytes);
+        if (!plan.packed)
+            return OMNI_NO_MEMORY;
+        omni_parallel(pool, float_pack_task, &plan, plan.panels);
+        int64_t balanced = omni_divide_up(job->t, 4 * (int64_t)omni_threads(pool));
+        plan.t_step = omni_divide_up(omni_min(omni_max(balanced, 4 * TILE_ROWS), 96), TILE_ROWS) * TILE_ROWS;
+        omni_parallel(pool, float_product_task, &plan, omni_divide_up(job->t, plan.t_step));
+        return OMNI_DONE;
+    }
+    if (!omni_reserve_workers(pool, DEPTH * PANEL * sizeof(float)))
+        return OMNI_NO_MEMORY;
+    omni_parallel(pool, float_product_task, &plan, plan.panels);
+    return OMNI_DONE;
+}
+
+/* Many rows, int8 ----------------------------------------------------------------------------------------------- */
+
+/* Bytes of an int8 panel: its scales [K / 32][LANES], then groups of 4 weights [K / 4][LANES][4]. */
+INLINE size_t int8_panel_bytes(int64_t k) { return (size_t)(k / BLOCK * LANES * 4 + k * LANES); }
+
+/* Turn LANES q8_0 rows from `first` on into a panel; rows from `rows` on count as the last one. */
+static void pack_int8(weight_rows w, int64_t first, int64_t rows, char *panel) {
+    int64_t blocks = w.k / BLOCK;
+    float *scales = (float *)panel;
+    int32_t *groups = (int32_t *)(scales + blocks * LANES);
+    for (int64_t lane = 0; lane < LANES; lane++) {
+        int64_t row = omni_min(first + lane, rows - 1);
+        const int8_t *quants = (const int8_t *)w.values + row * w.k;
+        for (int64_t b = 0; b < blocks; b++)
+            scales[b * LANES + lane] = half_value(w.scales[row * blocks + b]);
+        for (int64_t i = 0; i < w.k / 4; i++) {
+            uint32_t four;
+            memcpy(&four, quants + 4 * i, 4);
+            groups[i * LANES + lane] = (int32_t)(WEIGHT_BIAS ? four ^ 0x80808080u : four);
+        }
+    }
+}
+
+/* sums[i] = x[i] . panel (LANES weight rows) for `count` (a constant <= DOT_TILE_ROWS) rows. */
+INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int count, vf *sums) {
+    const float *scales = (const float *)panel;
+    const int8_t *groups = (const int8_t *)(scales + blocks * LANES);
+    for (int i = 0; i < count; i++)
+        sums[i] = vf_zero();
+    for (int64_t b = 0; b < blocks; b++) {
+        vi whole[DOT_TILE_ROWS];
+        for (int i = 0; i < count; i++)
+            whole[i] = WEIGHT_BIAS ? vi_set(x[i].corrections[b]) : vi_set(0);
+        for (int g = 0; g < BLOCK / 4; g++, groups += 4 * LANES) {
+            vw w = vw_load(groups);
+            for (int i = 0; i < count; i++) {
+                int32_t four;
+                memcpy(&four, x[i].quants + b * BLOCK + 4 * g, 4);
+                whole[i] = dot4(whole[i], w, four);
+            }
+        }
+        vf scale = vf_load(scales + b * LANES);
+        for (int i = 0; i < count; i++)
+            sums[i] = vf_fma(vf_from_int(whole[i]), scale * vf_set(x[i].scales[b]), sums[i]);
+    }
+}
+
+static void int8_tile_any(const char *panel, int64_t blocks, const int8_row *x, int64_t count, vf *sums) {
+    switch (count) {
+#define ROWS(n)                                                                                                        \
+    case n:                                                                                                            \
+        int8_tile(panel, blocks, x, n, sums);                                                                          \
+        break;
+        ROWS(1)
+        ROWS(2)
+        ROWS(3)
+        ROWS(4)
+#if DOT_TILE_ROWS > 4
+        ROWS(5)
+        ROWS(6)
+        ROWS(7)
+        ROWS(8)
+#endif
+#undef ROWS
+    }
+}

@@ -1,0 +1,51 @@
+/* Vectors of 512 bits: AVX-512 F, BW, VL, DQ and VNNI. See simd.h for what each name means. */
+#define LANES 16
+#define BLOCKS_PER_STEP 2
+#define TILE_ROWS 8
+#define TILE_VECTORS 2
+#define DOT_TILE_ROWS 8
+#define WEIGHT_BIAS 128 /* dpbusd is unsigned times signed: weights are moved up by 128, see dot_step */
+
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef __m512i vw;
+
+static inline vf vf_set(float x) { return (vf)_mm512_set1_ps(x); }
+static inline vi vi_set(int32_t x) { return (vi)_mm512_set1_epi32(x); }
+static inline vf vf_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+static inline vf vf_from_int(vi x) { return (vf)_mm512_cvtepi32_ps((__m512i)x); }
+static inline vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vf vf_square_root(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
+static inline float vf_sum(vf x) { return _mm512_reduce_add_ps((__m512)x); }
+
+static inline float half_value(uint16_t half) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))); }
+static inline uint16_t half_bits(float value) {
+    return (uint16_t)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT));
+}
+static inline vf vf_load_half(const uint16_t *p) {
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline void vf_store_half(uint16_t *p, vf x) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline vf vf_load_int8(const int8_t *p) {
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* The sum of each half starts at -128 times the sum of its block of x, spread over 8 lanes. */
+static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
+    __m512i moved = _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi32((int)0x80808080));
+    return (vi)_mm512_dpbusd_epi32((__m512i)start, moved, _mm512_loadu_si512(x));
+}
+static inline vf scale_step(const float *scales) {
+    return (vf){scales[0], scales[0], scales[0], scales[0], scales[0], scales[0], scales[0], scales[0],
+                scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1]};
+}
+static inline vi correction_step(const int32_t *corrections) {
+    int32_t a = corrections[0] / 8, b = corrections[1] / 8;
+    return (vi){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+}
+static inline vw vw_load(const int8_t *p) { return _mm512_loadu_si512(p); }
+static inline vi dot4(vi sum, vw w, int32_t x) {
+    return (vi)_mm512_dpbusd_epi32((__m512i)sum, w, _mm512_set1_epi32(x));
+}

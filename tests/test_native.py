@@ -1,0 +1,138 @@
+"""Every C body computes what its op declares, at every dispatch level of this processor and with 1, 2 and 3 threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import omni_rt.ops  # noqa: F401 (fills the table)
+from omni_rt import native
+from omni_rt.devices.cpu import CpuDevice
+from omni_rt.errors import DeviceError
+from omni_rt.ops.contract import TABLE, Call, Native, Op
+from omni_rt.tensor import BLOCK, Tensor
+from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands
+
+LEVELS = native.levels() or ["not-built"]
+THREADS = (1, 2, 3)
+BODIES = [(op, body) for op in TABLE.values() for body in op.natives]
+
+
+@dataclass(frozen=True)
+class NativeCase:
+    """One call of an op's domain for one C body, with one kind of values."""
+
+    op: Op
+    native: Native
+    dims: Mapping[str, Any]
+    values: str
+
+    def __str__(self) -> str:
+        return f"{self.op.name}:{self.native.function}:{dict(self.dims)}:{self.values}"
+
+
+@cache
+def open_cpu(level: str, threads: int) -> CpuDevice:
+    return CpuDevice(level=level, threads=threads)
+
+
+def cases(op: Op, body: Native) -> Iterator[tuple[NativeCase, Call]]:
+    """Every call of the domain that the body takes, with every kind of values."""
+    for dims, values in product(op.domain, ("normal", "spiky", "equal", "negative")):
+        call = describe(op, body, dims)
+        rows = [(o.shape(call.dims)[-1], call.dtypes[o.name]) for o in op.operands]
+        if all(size % BLOCK == 0 for size, dtype in rows if dtype == "q8_0") and body.takes(op, call):
+            yield NativeCase(op, body, dims, values), call
+
+
+def rounded_to_int8(x: np.ndarray) -> np.ndarray:
+    """Return float64 rows [..., K] rounded as the int8 bodies round: blocks of 32, scale max|x| / 127, half to even."""
+    blocks = x.astype(np.float32).reshape(-1, BLOCK)
+    scales = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(scales > 0, np.float32(1) / scales, np.float32(0))
+    return (np.rint(blocks * inverse).astype(np.float64) * scales).reshape(x.shape)
+
+
+def guarded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return an output full of poison and the canary bytes behind it."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.full(size + CANARY_BYTES, POISON, np.uint8)
+    raw[size:] = CANARY
+    return raw[:size].view(dtype).reshape(shape), raw[size:]
+
+
+def place(device: CpuDevice, values: np.ndarray, dtype: str) -> Tensor:
+    return device.tensor(values.astype(np.int32)) if dtype == "i32" else device.weight(values, dtype)
+
+
+def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
+    """Run one case and compare it with the body in float64; int8 bodies also, strictly, on rounded activations."""
+    op, body = case.op, case.native
+    rng = np.random.default_rng(sum(map(ord, str(case))))
+    host = make_operands(case, call, rng)  # type: ignore[arg-type]
+    attributes = {name: call.dims[name] for name in op.attributes}
+    operands = [place(device, values.copy(), call.dtypes[o.name]) for o, values in zip(op.operands, host, strict=True)]
+    plan = device.plan(op, operands, attributes, body)
+    guards = [guarded(shape, dtype) for shape, dtype, _ in plan.outputs]
+    assert device.call(plan, operands, [values for values, _ in guards]), f"{case}: the body left the call to NumPy"
+    truths = [(host, body.tolerance or op.tolerance)]
+    if body.int8:
+        if case.values == "spiky":  # beside a spike of 1e4 the rest of its block rounds to nothing: no bound holds
+            truths = []
+        truths.append(([rounded_to_int8(host[0]), *host[1:]], op.tolerance))
+    for given, tolerance in truths:
+        judge: Any = SimpleNamespace(op=SimpleNamespace(tolerance=tolerance))
+        after = [values.copy() for values in given]
+        with np.errstate(all="ignore"):
+            truth = op.body(*after, **attributes)
+        expected = [] if not op.outputs else [truth] if len(op.outputs) == 1 else list(truth)
+        for output, (got, canary), reference in zip(op.outputs, guards, expected, strict=True):
+            assert got.shape == reference.shape, f"{case} {output.name}: {got.shape} is not {reference.shape}"
+            compare(judge, f"{case} {output.name}", got, reference)
+            assert (canary == CANARY).all(), f"{case} {output.name}: the body wrote behind its output"
+        for operand, tensor, reference in zip(op.operands, operands, after, strict=True):
+            if operand.name in op.mutates:
+                compare(judge, f"{case} {operand.name}", device.read(tensor), reference, call.dtypes[operand.name])
+
+
+def test_the_module_is_built() -> None:
+    assert native.load() is not None, "the C bodies are not built: python omni_rt/native/build.py"
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("op", "body"), BODIES, ids=lambda item: getattr(item, "function", ""))
+def test_body_agrees_with_the_op_in_float64(op: Op, body: Native, level: str, threads: int) -> None:
+    checked = 0
+    for case, call in cases(op, body):
+        check(open_cpu(level, threads), case, call)
+        checked += 1
+    assert checked, f"no call of the domain of {op.name} reaches {body.function}"
+
+
+@pytest.mark.parametrize("activations", ["q8", "f32"])
+def test_activations_decide_whether_int8_bodies_run(activations: str) -> None:
+    device = CpuDevice(activations=activations)
+    call = describe(TABLE["matmul"], Native("", (), {"w": "q8_0"}), {"T": 1, "N": 8, "K": 64})
+    chosen = device.choose(TABLE["matmul"], call)
+    assert chosen is not None and chosen.int8 == (activations == "q8")
+
+
+def test_an_unknown_level_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(DeviceError, match=r"no CPU level 'sse9'.*numpy"):
+        CpuDevice(level="sse9")
+
+
+def test_numpy_level_uses_no_native_body() -> None:
+    device = CpuDevice(level="numpy")
+    x, w = device.tensor(np.ones((2, 4), np.float32)), device.weight(np.ones((3, 4), np.float32), "f32")
+    assert device.pool is None
+    assert (TABLE["matmul"](x, w).numpy() == 4).all()
