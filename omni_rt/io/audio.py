@@ -11,13 +11,14 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
 from omni_rt.errors import InputError
-from omni_rt.io.files import atomic_write
+from omni_rt.io.files import atomic_write, open_input
 
 AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | tuple[np.ndarray, int]
 
@@ -52,20 +53,8 @@ def load_audio(source: AudioSource, rate: int, *, max_seconds: float = MAX_SECON
         return _from_file(io.BytesIO(source), f"audio of {len(source)} bytes", rate, max_seconds)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"audio came as {type(source).__name__}; give a path, bytes or (samples, rate)")
-    path = Path(source)
-    try:
-        if "\0" in str(path):
-            raise InputError(f"{str(path)!r}: cannot be read (a path holds no NUL); check the path")
-        if path.is_dir():
-            raise InputError(f"{path}: is a directory; give an audio file")
-        if not path.exists():
-            raise InputError(f"{path}: does not exist; check the path")
-        if not path.is_file():
-            raise InputError(f"{path}: is not a regular file; save the audio to a file first")
-        with open(path, "rb") as file:
-            return _from_file(file, str(path), rate, max_seconds)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    with open_input(source, "audio") as file:
+        return _from_file(file, str(Path(source)), rate, max_seconds)
 
 
 def save_audio(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> None:
@@ -119,7 +108,7 @@ def _from_array(source: tuple[np.ndarray, int], rate: int, max_seconds: float) -
     return _mix_and_resample(blocks, "audio", int(own_rate), rate, max_seconds)
 
 
-def _from_file(file: io.BufferedIOBase, name: str, rate: int, max_seconds: float) -> np.ndarray:
+def _from_file(file: BinaryIO, name: str, rate: int, max_seconds: float) -> np.ndarray:
     start = file.read(64)
     if not start:
         raise InputError(f"{name}: is empty (0 bytes); {_READABLE}")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and small JSON files read with clear errors."""
+"""Files written whole or not at all; files of users and JSON files opened with clear errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from omni_rt.errors import ModelFormatError
+from omni_rt.errors import InputError, ModelFormatError
 
 MAX_JSON_BYTES = 256 << 20  # the largest real one, a tokenizer.json, is about 12 MB
 
@@ -37,6 +37,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _flush_directory(target.parent)
+
+
+def open_input(path: str | os.PathLike[str], what: str) -> BinaryIO:
+    """Open the `what` file that a user named, for reading; raise InputError unless it is a regular one with content."""
+    where = Path(path)
+    if "\0" in str(where):
+        raise InputError(f"{str(where)!r}: cannot be read (a path holds no NUL); check the path")
+    try:
+        if where.is_dir():
+            raise InputError(f"{where}: is a directory; give an {what} file")
+        if not where.exists():
+            raise InputError(f"{where}: does not exist; check the path")
+        if not where.is_file():
+            raise InputError(f"{where}: is not a regular file; save the {what} to a file first")
+        if where.stat().st_size == 0:
+            raise InputError(f"{where}: is empty (0 bytes); give an {what} file with content")
+        return open(where, "rb")
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
