@@ -1,0 +1,1 @@
+"""Measurements: ops at the sizes of real models, and whole components on random weights."""

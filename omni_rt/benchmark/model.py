@@ -1,0 +1,254 @@
+"""`bench model`: full-size components on random weights, and the shipped model stage by stage.
+
+Nothing is read or downloaded. Each stage is warmed up, timed for a second or more, and reported as a median of wall
+time with its results on the host. Bytes are those of the weights that a step must read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from omni_rt import ops
+from omni_rt.benchmark import full_size
+from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
+from omni_rt.benchmark.weights import RandomWeights
+from omni_rt.devices.device import Device
+from omni_rt.io.hub import resolve
+from omni_rt.io.safetensors import SafetensorsCheckpoint
+from omni_rt.models.decoder import Decoder, Experts
+from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav
+from omni_rt.models.qwen3_omni.code_predictor import CodePredictor
+from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
+from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_omni.talker import Talker
+from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
+from omni_rt.sampling import Sampling
+from omni_rt.tensor import Tensor
+
+GREEDY = Sampling()
+GREEDY_AGAIN = Sampling(top_k=1)
+"""Picks the same tokens by the same kernels, but is recorded anew: what a recording costs once pipelines are there."""
+
+PROMPT_ROWS = 64
+"""Rows of the prompt whose prefill is timed."""
+
+MOST_STEPS = 4096
+"""Steps that a timed stage may take, and that a cache has room for."""
+
+READ_ROWS, READ_COLUMNS = 1024, 16384
+"""The matrix whose rows are summed to measure the streaming-read bandwidth: 64 MiB, beyond the last cache of most."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One measured stage: milliseconds of wall time per `unit`, its dispatches, and the bytes it must read."""
+
+    name: str
+    unit: str
+    milliseconds: float
+    dispatches: float | None = None
+    nbytes: int | None = None
+
+    @property
+    def gigabytes_per_second(self) -> float | None:
+        """Bytes over time, None where bytes are not counted."""
+        return None if self.nbytes is None else self.nbytes / self.milliseconds / 1e6
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `bench model` found; `read_gb_per_s` is the streaming-read bandwidth of the device in the same run."""
+
+    shape: str
+    device: str
+    quant: str | None
+    layers: int | None
+    context: int
+    read_gb_per_s: float
+    stages: list[Stage]
+    record_us: float | None
+    replay_us: float | None
+    fallbacks: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the measurement as plain data."""
+        data = asdict(self)
+        for stage, entry in zip(self.stages, data["stages"], strict=True):
+            entry["per_second"] = 1000 / stage.milliseconds
+            entry["gb_per_s"] = stage.gigabytes_per_second
+        return data
+
+
+def read_bandwidth(device: Device) -> float:
+    """Return how fast the device reads memory that it does not keep, in GB/s: the rows of a large matrix summed."""
+    values = device.weight(np.ones((READ_ROWS, READ_COLUMNS), np.float32), "f32")
+    time_ms = milliseconds(partial(ops.read_all, values), device.synchronize)
+    return values.nbytes / time_ms / 1e6
+
+
+def measure(shape: str, device: Device, *, quant: str | None, layers: int | None, context: int) -> Measurement:
+    """Measure a shape: a component at full size (its first `layers` if given), or the shipped model.
+
+    A decoder has `context` positions behind it. Raises the errors of loading, and OutOfMemoryError.
+    """
+    bandwidth = read_bandwidth(device)
+    with metered(device) as cost:
+        if shape == TINY:
+            stages = tiny_stages(device, quant, context)
+        else:
+            stages = SHAPES[shape](RandomWeights(device, quant=quant), layers, context)
+    return Measurement(
+        shape, device.name, quant, layers, context, bandwidth, stages,
+        *python_cost(cost), fallbacks=dict(device.fallbacks),
+    )  # fmt: skip
+
+
+def python_cost(cost: PythonCost) -> tuple[float | None, float | None]:
+    """Return microseconds of Python per dispatch: of the cheapest recording, and of the median replay."""
+    return (min(cost.record) if cost.record else None, median(cost.replay) if cost.replay else None)
+
+
+def stage(name: str, unit: str, device: Device, run: Callable[[], object], nbytes: int | None = None) -> Stage:
+    """Measure a stage that can be repeated at will."""
+    run()
+    device.synchronize()
+    before = dispatches(device)
+    run()
+    device.synchronize()
+    after = dispatches(device)
+    issued = None if before is None or after is None else after - before
+    return Stage(name, unit, milliseconds(run, device.synchronize), issued, nbytes)
+
+
+def decode_bytes(decoder: Decoder, positions: int) -> int:
+    """Return the bytes that one step of a decoder must read: weights, of experts only the chosen, and the cache."""
+    config, total = decoder.config, 0
+    for layer in decoder.layers:
+        total += layer.attention.qkv.nbytes + layer.attention.output.nbytes
+        block = layer.feed_forward
+        if isinstance(block, Experts):
+            experts = (block.gate_up.nbytes + block.down.nbytes) * block.top // config.experts
+            total += experts + block.router.nbytes
+            if block.shared_gate is not None:
+                total += block.shared_gate_up.nbytes + block.shared_down.nbytes
+        else:
+            total += block.gate_up.nbytes + block.down.nbytes
+    seen = min(positions, config.sliding_window or positions)
+    return total + config.layers * seen * 2 * config.kv_heads * config.head_dim * 4
+
+
+def thinker_stages(thinker: Thinker, context: int) -> list[Stage]:
+    """Measure the Thinker: a short prompt, and decoding with every token read back."""
+    device, rows = thinker.device, min(PROMPT_ROWS, thinker.cache.rows)
+    ids = np.random.default_rng(0).integers(0, thinker.config.vocabulary, max(context, rows)).tolist()
+    positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
+    prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
+    stages = [stage(f"thinker, prompt of {rows}", "prompt", device, partial(thinker.prefill, prompt))]
+    nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
+    for sampling in (GREEDY_AGAIN, GREEDY):
+        prefill = thinker.prefill(prompt)
+        thinker.cache.clear()
+        thinker.cache.extend(context)
+        behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
+        tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=sampling)
+        decode = stage("thinker, decoding", "token", device, partial(next, tokens), nbytes)
+    return [*stages, decode]
+
+
+def talker_stages(talker: Talker, context: int) -> list[Stage]:
+    """Measure a frame of speech: one step of the Talker, the passes of the code predictor, and both."""
+    device, predictor = talker.device, talker.predictor
+    rows = np.random.default_rng(0).standard_normal((9, talker.config.decoder.width)).astype(np.float32)
+    positions = np.broadcast_to(np.arange(9, dtype=np.float32), (3, 9))
+
+    def step(sampling: Sampling) -> tuple[Tensor, Tensor]:
+        talker.cache.advance()
+        hidden, first, _ = talker.step(sampling)
+        return hidden, first
+
+    def predict(state: tuple[Tensor, Tensor], sampling: Sampling) -> np.ndarray:
+        return predictor(*state, sampling, talker.chooser.seed, talker.cache.length).numpy()
+
+    read = decode_bytes(talker.decoder, context) + talker.codec_head.nbytes
+    # Each pass reads the layers again, as far as no cache is large enough for them.
+    passes = decode_bytes(predictor.decoder, 8) * len(predictor.heads) + sum(head.nbytes for head in predictor.heads)
+    stages = []
+    for sampling in (GREEDY_AGAIN, GREEDY):
+        talker.run(rows, positions)
+        talker.cache.extend(max(context - 9, 0))
+        state = step(sampling)
+        stages = [
+            stage("talker", "frame", device, lambda sampling=sampling: step(sampling)[1].numpy(), read),
+            stage("code predictor", "frame", device, partial(predict, state, sampling), passes),
+            stage("talker and code predictor", "frame", device,
+                  lambda sampling=sampling: predict(step(sampling), sampling), read + passes),
+        ]  # fmt: skip
+    return stages
+
+
+def vocoder_stages(vocoder: Code2Wav) -> list[Stage]:
+    """Measure the vocoder: chunks of 4 frames that follow others, and of 25 frames, 2 s of speech."""
+    config, random = vocoder.config, np.random.default_rng(0)
+    stages = []
+    for frames in (4, 25):
+        codes = random.integers(0, config.codebook_size, (config.codebooks, frames)).astype(np.int32)
+        stream = vocoder.stream()
+        stages.append(stage(f"code2wav, {frames} frames", "chunk", vocoder.device, partial(stream.push, codes)))
+    return stages
+
+
+def audio_stages(encoder: AudioEncoder) -> list[Stage]:
+    """Measure the audio encoder on 8 seconds of log-mel frames."""
+    mel = np.random.default_rng(0).standard_normal((800, encoder.config.mels)).astype(np.float32)
+    return [stage("audio encoder, 8 s", "clip", encoder.device, partial(encoder, mel))]
+
+
+def _thinker(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    config, room = full_size.thinker(layers), context + MOST_STEPS + PROMPT_ROWS
+    return thinker_stages(Thinker(weights.at("thinker."), config, context=room, accept_layer=0, stop_id=-1), context)
+
+
+def _talker(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    config, room = full_size.talker(layers), context + 3 * MOST_STEPS
+    predictor = CodePredictor(weights.at("talker."), config)
+    return talker_stages(Talker(weights.at("talker."), config, full_size.TOKENS, predictor, context=room), context)
+
+
+def _code2wav(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    return vocoder_stages(Code2Wav(weights.at("code2wav."), full_size.code2wav(layers)))
+
+
+def _audio(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    return audio_stages(AudioEncoder(weights.at("thinker.audio_tower."), full_size.audio_encoder(layers)))
+
+
+def tiny_stages(device: Device, quant: str | None, context: int) -> list[Stage]:
+    """Measure every stage of the shipped model, all components on one device."""
+    directory = resolve("tiny")
+    config = Qwen3OmniConfig.from_directory(directory)
+    room = context + 3 * MOST_STEPS
+    parts = load_components(
+        SafetensorsCheckpoint(directory), config, dict.fromkeys(PREFIXES, device), quant=quant, context=room,
+        progress=lambda done, total: None,
+    )  # fmt: skip
+    assert parts.talker is not None and parts.code2wav is not None
+    stages = audio_stages(parts.audio_encoder) + thinker_stages(parts.thinker, context)
+    return stages + talker_stages(parts.talker, context) + vocoder_stages(parts.code2wav)
+
+
+TINY = "omni-tiny"
+
+SHAPES: dict[str, Callable[[RandomWeights, int | None, int], list[Stage]]] = {
+    "thinker": _thinker,
+    "talker": _talker,
+    "code2wav": _code2wav,
+    "audio": _audio,
+}
+"""The full-size components by the name of their shape."""

@@ -1,0 +1,70 @@
+"""Random weights of any shape, made as they are asked for: a component at full size without a checkpoint."""
+
+from __future__ import annotations
+
+from math import prod
+from zlib import crc32
+
+import numpy as np
+
+from omni_rt.devices.device import Device
+from omni_rt.weights import Weights
+
+POOL = 1 << 24
+"""Random values that all tensors are cut from: drawing 30 billion of them would take minutes."""
+
+LOGARITHMS = ("alpha", "beta", "bias")
+"""Tensors that stay near 0: biases, and what the model takes exp() of."""
+
+
+class RandomWeights(Weights):
+    """Weights that hold whatever a component asks for, scaled so that activations stay finite at any depth.
+
+    Matrices are normal with a variance of one over their fan-in, norms and scales are near 1. The same name gives the
+    same values.
+    """
+
+    def __init__(self, device: Device, *, quant: str | None = None, seed: int = 0) -> None:
+        super().__init__(_Nothing(), device, quant=quant)
+        self._pool = np.random.default_rng(seed).standard_normal(POOL, np.float32)
+
+    def at(self, prefix: str) -> Weights:
+        """Return the view under a longer prefix."""
+        view = super().at(prefix)
+        assert isinstance(view, RandomWeights)
+        view._pool = self._pool
+        return view
+
+    def has(self, name: str) -> bool:
+        """Say yes: every tensor can be made."""
+        return True
+
+    def array(self, name: str, *shape: int) -> np.ndarray:
+        """Return random values float32 [shape]."""
+        count = prod(shape)
+        start = crc32((self.prefix + name).encode()) % (POOL // 2)
+        values = self._pool[start : start + count]
+        if len(values) < count:
+            values = np.resize(self._pool, count)
+        values = values.reshape(shape)
+        if name.endswith(LOGARITHMS):
+            return values * np.float32(0.01)
+        if len(shape) == 1:
+            return np.float32(1) + values * np.float32(0.01)
+        return values * np.float32(prod(shape[1:]) ** -0.5)
+
+
+class _Nothing:
+    """The empty checkpoint."""
+
+    def names(self) -> list[str]:
+        """List no tensors."""
+        return []
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Fail: there are none."""
+        raise KeyError(name)
+
+    def array(self, name: str) -> np.ndarray:
+        """Fail: there are none."""
+        raise KeyError(name)

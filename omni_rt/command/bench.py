@@ -1,0 +1,108 @@
+"""`omni-rt bench`: ops at real sizes, and models at full size on random weights."""
+
+from __future__ import annotations
+
+import click
+
+from omni_rt.command.options import device_option, open_named, report_options
+from omni_rt.command.report import Report, table
+
+
+@click.group()
+def bench() -> None:
+    """Measure ops and whole models. The device's own streaming-read bandwidth is measured in the same run."""
+
+
+@bench.command(
+    epilog="""\b
+Examples:
+  omni-rt bench model
+  omni-rt bench model --shape thinker --layers 4 --context 1024 --device wgpu
+  omni-rt bench model --shape code2wav --quant f32 --json
+"""
+)
+@click.option(
+    "--shape",
+    type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio"]),
+    default="omni-tiny",
+    show_default=True,
+    help="The shipped model, or a component of the 30B model on random weights.",
+)
+@click.option("--quant", type=click.Choice(["q8_0", "f32"]), default="q8_0", show_default=True, help="Linear weights.")
+@click.option(
+    "--context", type=click.IntRange(1, 65536), default=128, show_default=True, help="Positions before a step."
+)
+@click.option(
+    "--layers", type=click.IntRange(1), help="Only the first layers; one of the Thinker takes 0.7 GB as q8_0."
+)
+@device_option
+@report_options
+def model(shape: str, quant: str, context: int, layers: int | None, device: str, report: Report) -> None:
+    """Time a model stage by stage: dispatches, Python per dispatch, milliseconds, GB/s.
+
+    Weights are random and made in place: nothing is read or downloaded. A decoder's --context is filled with zeros.
+    """
+    from omni_rt.benchmark.model import TINY, measure
+
+    if layers is not None and shape == TINY:
+        raise click.UsageError("--layers cuts a full-size component; the shipped model is measured whole")
+    with open_named(device) as opened:
+        found = measure(shape, opened, quant=None if quant == "f32" else quant, layers=layers, context=context)
+    if report.as_json:
+        report.result(found.as_json())
+        return
+    depth = "" if layers is None else f", {layers} layers"
+    click.echo(f"{shape}{depth}, {quant}, context {context}, on {found.device}")
+    rows = [("stage", "ms", "per second", "dispatches", "MB", "GB/s", "of reading")]
+    for stage in found.stages:
+        rate = stage.gigabytes_per_second
+        rows.append(
+            (
+                stage.name,
+                f"{stage.milliseconds:.2f}",
+                f"{1000 / stage.milliseconds:.1f} {stage.unit}s",
+                "-" if stage.dispatches is None else f"{stage.dispatches:.0f}",
+                "-" if stage.nbytes is None else f"{stage.nbytes / 1e6:.1f}",
+                "-" if rate is None else f"{rate:.2f}",
+                "-" if rate is None else f"{100 * rate / found.read_gb_per_s:.0f} %",
+            )
+        )
+    click.echo(table(rows))
+    click.echo(f"streaming read: {found.read_gb_per_s:.2f} GB/s")
+    if found.replay_us is not None and found.record_us is not None:
+        click.echo(f"Python per dispatch: {found.record_us:.1f} us recorded, {found.replay_us:.2f} us replayed")
+    for op, count in found.fallbacks.items():
+        report.note(f"{op}: {count} calls fell back to the CPU")
+
+
+@bench.command(
+    name="ops",
+    epilog="""\b
+Examples:
+  omni-rt bench ops
+  omni-rt bench ops matmul attention --device wgpu --json
+""",
+)
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.5, show_default=True, help="Time for each size.")
+@device_option
+@report_options
+def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Report) -> None:
+    """Time ops at the sizes of real models: us, GB/s, and the share of what reading alone reaches."""
+    from omni_rt.benchmark.ops import run
+
+    with open_named(device) as opened:
+        timings = run(opened, names or None, seconds=seconds)
+        name = opened.name
+    if report.as_json:
+        for timing in timings:
+            report.result(timing.as_json())
+        return
+    click.echo(f"on {name}")
+    rows = [("op", "kernel", "dtypes", "size", "us", "GB/s", "of reading")]
+    for timing in timings:
+        dtypes = ",".join(dict.fromkeys(timing.dtypes.values()))
+        size = ",".join(f"{symbol}={extent}" for symbol, extent in timing.dims.items())
+        rate, share = f"{timing.gigabytes_per_second:.2f}", f"{100 * timing.share:.0f} %"
+        rows.append((timing.op, timing.kernel, dtypes, size, f"{timing.microseconds:.1f}", rate, share))
+    click.echo(table(rows))
