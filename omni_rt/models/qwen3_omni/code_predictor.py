@@ -49,7 +49,8 @@ class CodeTables:
 class CodePredictor:
     """The code predictor of Qwen3-Omni; names follow the checkpoint under `talker.code_predictor.`.
 
-    `tables` are the embeddings of all codebooks, for the Talker too; `codes` i32 [K] on the device are the last frame.
+    `tables` are the embeddings of all codebooks, for the Talker too; `codes` i32 [K] on the device are the last frame,
+    and `logits` are the K - 1 rows [1, V] that it was picked from.
     """
 
     def __init__(self, weights: Weights, config: TalkerConfig) -> None:
@@ -70,6 +71,7 @@ class CodePredictor:
         self._tables = [
             ops.angles(self.device.tensor(_positions(0 if end == 2 else end - 1, end)), omega) for end in ends
         ]
+        self.logits: list[Tensor] = []
         self._frame = self.device.capture(self._passes)
         self._remote = (self.device.zeros((1, shape.width)), *(self.device.zeros((1,), "i32") for _ in range(3)))
         weights.done()
@@ -80,7 +82,7 @@ class CodePredictor:
         All operands lie on this device and are the same tensors in each call; `counter` i32 [1] differs from frame to
         frame. The result is `codes`, overwritten by the next frame.
         """
-        self._frame(hidden, first, sampling, seed, counter)
+        self.logits = self._frame(hidden, first, sampling, seed, counter)
         return self.codes
 
     def from_host(self, hidden: np.ndarray, first: int, sampling: Sampling, seed: int, counter: int) -> np.ndarray:
@@ -90,16 +92,19 @@ class CodePredictor:
         state, code, seeds, counters = self._remote
         return self(state, code, sampling, seeds, counters).numpy()
 
-    def _passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> None:
+    def _passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> list[Tensor]:
         ops.put(self.codes, first, at=0)
+        picked_from: list[Tensor] = []
         x = ops.concat_rows(hidden, self.tables.one(0, first))
         for j, head in enumerate(self.heads):
             normed, _ = self.decoder(x, self._tables[j], self._caches[j])
             logits = ops.matmul(normed[len(normed) - 1 :], head)
+            picked_from.append(logits)
             chosen = draw(logits, sampling, seed, counter, salt=j + 1)
             ops.put(self.codes, chosen, at=j + 1)
             if j + 1 < len(self.heads):
                 x = self.tables.one(j + 1, chosen)
+        return picked_from
 
 
 def _positions(start: int, stop: int) -> np.ndarray:
