@@ -10,7 +10,6 @@ import numpy as np
 from omni_rt.ops.contract import Call, Kernel, cdiv, op
 
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
-F32 = {"k": "f32", "v": "f32"}
 F16 = {"k": "f16", "v": "f16"}
 
 
@@ -64,11 +63,11 @@ def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[s
 @op(
     "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]",
     kernels=[
-        *_prefill("attention_prefill", F32),
+        *_prefill("attention_prefill", {}),
         *_prefill("attention_f16_prefill", F16),
-        Kernel("attention_decode", UNIFORMS, _grid, dtypes=F32, when=_in_vectors),
+        Kernel("attention_decode", UNIFORMS, _grid, when=_in_vectors),
         Kernel("attention_f16_decode", UNIFORMS, _grid, dtypes=F16, when=_in_vectors),
-        Kernel("attention", UNIFORMS, _grid, dtypes=F32, when=lambda c: c.D % 4 != 0 and c.D <= 256),
+        Kernel("attention", UNIFORMS, _grid, when=lambda c: c.D % 4 != 0 and c.D <= 256),
     ],
     domain=[
         _call(1, 1, (1, 1), 4),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any
 
@@ -145,7 +145,6 @@ class Op:
         self.name = body.__name__
         self.signature = signature
         self.body = body
-        self.kernels = tuple(kernels)
         self.natives = tuple(natives)
         self.mutates = tuple(mutates)
         self.tolerance = tolerance
@@ -156,6 +155,8 @@ class Op:
         left, right = signature.split("->")
         self.operands = _parse(left)
         self.outputs = _parse(right)
+        plain = {operand.name: DTYPE_CLASSES[operand.dtype_class][0] for operand in self.operands}
+        self.kernels = tuple(replace(kernel, dtypes=plain | dict(kernel.dtypes)) for kernel in kernels)
         self.attributes: dict[str, Any] = {
             name: parameter.default
             for name, parameter in inspect.signature(body).parameters.items()
