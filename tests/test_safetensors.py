@@ -118,6 +118,8 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
         with pytest.raises(ModelFormatError, match=r"cut\.safetensors"):
             SafetensorsFile(tmp_path / "cut.safetensors")
+    with pytest.raises(ModelFormatError, match=f"tensor 'a' ends at byte {len(content)}, the file at .*: cut short"):
+        SafetensorsFile(tmp_path / "cut.safetensors")
 
 
 @pytest.mark.parametrize(
