@@ -38,8 +38,8 @@ TRANSCRIBE = "Transcribe the audio into text."
 class OmniOrchestrator:
     """A loaded Qwen3-Omni model. Use it as a context manager, or call `close` to free the devices' memory.
 
-    `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable alone;
-    the last two are None in a model without speech output.
+    `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable
+    alone; the last two are None in a model without speech output.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class _Scan:
     """The positions written so far and the next free one."""
 
     columns: list[np.ndarray] = field(default_factory=list)
-    cursor: np.float32 = np.float32(0)
+    cursor: np.float32 = field(default_factory=np.float32)
 
     def append(self, block: np.ndarray) -> None:
         self.columns.append(block)

@@ -30,8 +30,8 @@ class Processor:
     def __init__(self, directory: str | PathLike[str], config: Qwen3OmniConfig) -> None:
         self.config = config
         self.tokenizer = Tokenizer.load(directory)
-        self._image_settings = PatchSettings.from_directory(directory)
-        self._video_settings = self._image_settings.for_video()
+        self.image_settings = PatchSettings.from_directory(directory)
+        self.video_settings = self.image_settings.for_video()
         check_chat_template(directory)
 
     def mel(self, samples: np.ndarray, padded_length: int | None = None) -> np.ndarray:
@@ -40,21 +40,21 @@ class Processor:
 
     def image(self, rgb: np.ndarray) -> tuple[np.ndarray, Grid]:
         """Return the patches [P, C] of an image uint8 [H, W, 3], and its grid (1, rows, columns)."""
-        return image_patches(rgb, self._image_settings)
+        return image_patches(rgb, self.image_settings)
 
     def video(self, frames: np.ndarray, fps: float) -> tuple[np.ndarray, Grid, float]:
-        """Return the patches [P, C] of frames uint8 [F, H, W, 3], the grid, and the seconds that one step of it takes."""
-        pixels, grid = video_patches(frames, self._video_settings)
+        """Return the patches [P, C] of frames uint8 [F, H, W, 3], the grid, and the seconds of one of its steps."""
+        pixels, grid = video_patches(frames, self.video_settings)
         return pixels, grid, self.config.vision.temporal_patch / fps
 
     def image_grid(self, rgb: np.ndarray) -> Grid:
         """Return the grid that an image will have, without making its patches."""
-        height, width = smart_resize(*rgb.shape[:2], self._image_settings)
-        return 1, height // self._image_settings.patch, width // self._image_settings.patch
+        height, width = smart_resize(*rgb.shape[:2], self.image_settings)
+        return 1, height // self.image_settings.patch, width // self.image_settings.patch
 
     def video_grid(self, video: Video) -> Grid:
         """Return the grid that a video will have, without making its patches."""
-        settings = self._video_settings
+        settings = self.video_settings
         height, width = smart_resize(*video.frames.shape[1:3], settings)
         return -(-len(video.frames) // settings.temporal), height // settings.patch, width // settings.patch
 

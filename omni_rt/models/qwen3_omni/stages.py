@@ -31,7 +31,7 @@ class ThinkerStage:
         return prompt_positions(prompt.token_ids, self._components.config.tokens, layout_of(prompt, self._processor))
 
     def forward(self, prompt: Prompt) -> ThinkerOutput:
-        """Run one pass over a prompt and return logits, input embeddings and the Talker's hidden states of every row."""
+        """Run one pass over a prompt; return logits, input embeddings and the Talker's hidden states of every row."""
         inputs = encode_prompt(prompt, self._components.encoders(self._processor))
         return self._components.thinker.forward(inputs)
 

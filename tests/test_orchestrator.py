@@ -1,0 +1,155 @@
+"""The whole model: prompts, tokens, codes and waveforms of every scenario equal the reference, on each device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import omni_rt
+from omni_rt import AudioChunk, Done, InputError, OmniConfig, Prompt, Sampling, TextDelta, Video
+from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
+from tests.reference import Reference, assert_close
+
+SCENARIOS = ["text", "audio", "turns", "empty", "image", "video", "mixed", "av"]
+SPOKEN = ["text", "audio", "turns", "image", "mixed", "av"]
+
+
+@pytest.fixture(scope="module", params=["cpu", "wgpu"])
+def omni(request: pytest.FixtureRequest, reference: Reference) -> Iterator[OmniOrchestrator]:
+    with omni_rt.load(reference.checkpoint_directory, device=request.param, strict=True, context=512) as model:
+        # The film of the reference data is small, and was not enlarged to the least size of a released frame.
+        model.processor.video_settings = replace(model.processor.video_settings, min_pixels=1)
+        yield model
+
+
+def messages_of(reference: Reference, scenario: str) -> list[dict[str, Any]]:
+    """Return a scenario's messages with its media put in from the reference's arrays."""
+    messages = []
+    for message in reference.index["scenarios"][scenario]["messages"]:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [_part(reference, scenario, part) for part in content]
+        messages.append({"role": message["role"], "content": content})
+    return messages
+
+
+def _part(reference: Reference, scenario: str, part: dict[str, Any]) -> dict[str, Any]:
+    kind = part["type"]
+    if kind == "audio":
+        return {"type": "audio", "audio": (reference[_clip(scenario)], 16000)}
+    if kind == "image":
+        return {"type": "image", "image": reference["image.rgb"]}
+    if kind == "video":
+        sound = reference[_clip(scenario)] if scenario == "av" else None
+        return {"type": "video", "video": Video(reference["video.rgb"], reference.index["video"]["fps"], sound)}
+    return part
+
+
+def _clip(scenario: str) -> str:
+    """Return the array of a scenario's sound: beside pictures the reference data has the short one."""
+    return "audio_short.wave" if scenario in ("mixed", "av") else "audio.wave"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_messages_make_the_prompt_of_the_reference(omni: OmniOrchestrator, reference: Reference, scenario: str) -> None:
+    prompt = omni.prompt(messages_of(reference, scenario))
+    assert prompt.token_ids == reference[f"thinker.{scenario}.input_ids"].reshape(-1).tolist()
+    positions, delta = omni.thinker.positions(prompt)
+    np.testing.assert_array_equal(positions, reference[f"thinker.{scenario}.position_ids"].reshape(3, -1))
+    assert delta == pytest.approx(float(reference[f"thinker.{scenario}.rope_delta"].reshape(-1)[0]))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_reply_has_the_tokens_of_the_reference(omni: OmniOrchestrator, reference: Reference, scenario: str) -> None:
+    expected = reference[f"thinker.{scenario}.greedy_ids"].tolist()
+    reply = omni.chat(messages_of(reference, scenario), max_new_tokens=len(expected), sampling=Sampling())
+    stopped = expected[-1] == reference.config.tokens.im_end
+    assert reply.token_ids == (expected[:-1] if stopped else expected)
+    assert reply.finish_reason == ("stop" if stopped else "length")
+    assert reply.text == omni.processor.tokenizer.decode(reply.token_ids)
+
+
+@pytest.mark.parametrize("scenario", SPOKEN)
+def test_speech_has_the_codes_and_samples_of_the_reference(
+    omni: OmniOrchestrator, reference: Reference, scenario: str
+) -> None:
+    codes = reference[f"speech.{scenario}.codes"]
+    prompt = omni.prompt(messages_of(reference, scenario))
+    limit = len(reference[f"thinker.{scenario}.greedy_ids"])
+    reply_ids = omni.thinker.generate(prompt, limit, Sampling())
+    assert omni.talker is not None and omni.code2wav is not None
+    frames = codes.shape[1]
+    greedy = Sampling(repetition_penalty=1.05)
+    spoken = omni.talker.generate(prompt, reply_ids, max_frames=frames, sampling=greedy)
+    np.testing.assert_array_equal(spoken.codes, codes)
+    if f"speech.{scenario}.wav" in reference:
+        waveform = omni.code2wav(spoken.codes).waveform
+        assert_close(waveform, reference[f"speech.{scenario}.wav"].reshape(-1), 3e-4)
+
+
+def test_a_stream_yields_what_chat_returns_and_sound_before_the_end(
+    omni: OmniOrchestrator, reference: Reference
+) -> None:
+    messages = messages_of(reference, "audio")
+    options: dict[str, Any] = {"speech": True, "max_new_tokens": 24, "sampling": Sampling(), "seed": 3}
+    reply = omni.chat(messages, **options)
+    events = list(omni.stream(messages, **options))
+    assert isinstance(events[-1], Done)
+    streamed = events[-1].reply
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == reply.text == streamed.text
+    chunks = [event.samples for event in events if isinstance(event, AudioChunk)]
+    assert reply.audio is not None and streamed.audio is not None and reply.codes is not None
+    np.testing.assert_array_equal(np.concatenate(chunks), reply.audio)
+    np.testing.assert_array_equal(streamed.audio, reply.audio)
+    assert len(reply.audio) == reference.config.code2wav.samples(reply.codes.shape[1])  # type: ignore[union-attr]
+
+
+def test_a_seed_repeats_a_sampled_spoken_reply(omni: OmniOrchestrator, reference: Reference) -> None:
+    messages = messages_of(reference, "text")
+    sampling = Sampling(temperature=1.2, top_k=30, top_p=0.9)
+    first = omni.chat(messages, speech=True, max_new_tokens=8, sampling=sampling, seed=11)
+    again = omni.chat(messages, speech=True, max_new_tokens=8, sampling=sampling, seed=11)
+    assert first.token_ids == again.token_ids
+    np.testing.assert_array_equal(first.codes, again.codes)
+    np.testing.assert_array_equal(first.audio, again.audio)
+
+
+def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(omni: OmniOrchestrator, reference: Reference) -> None:
+    messages = messages_of(reference, "text")
+    expected = omni.chat(messages, max_new_tokens=6, sampling=Sampling()).token_ids
+    stream = omni.stream(messages, speech=True, max_new_tokens=12, sampling=Sampling())
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert omni.chat(messages, max_new_tokens=6, sampling=Sampling()).token_ids == expected
+
+
+def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:
+    with pytest.raises(InputError, match="ethan"):
+        omni.chat(messages_of(reference, "text"), speech=True, voice="nobody")
+
+
+def test_placeholders_without_media_are_refused(omni: OmniOrchestrator, reference: Reference) -> None:
+    tokens = reference.config.tokens
+    with pytest.raises(InputError, match="placeholder"):
+        omni.generate(Prompt([tokens.im_start, tokens.audio_pad, tokens.im_end]))
+
+
+@pytest.mark.parametrize("component", [component.name for component in fields(OmniConfig)])
+def test_a_component_on_the_other_device_gives_the_same_reply(reference: Reference, component: str) -> None:
+    messages = messages_of(reference, "mixed")
+    options: dict[str, Any] = {"speech": True, "max_new_tokens": 6, "sampling": Sampling(), "seed": 1}
+    with omni_rt.load(reference.checkpoint_directory, device="cpu", context=512) as model:
+        expected = model.chat(messages, **options)
+    placement = OmniConfig(**{component: "wgpu"})
+    with omni_rt.load(
+        reference.checkpoint_directory, device="cpu", placement=placement, strict=True, context=512
+    ) as model:
+        moved = model.chat(messages, **options)
+    assert moved.token_ids == expected.token_ids
+    np.testing.assert_array_equal(moved.codes, expected.codes)
+    assert moved.audio is not None and expected.audio is not None
+    assert_close(moved.audio, expected.audio, 3e-4)
