@@ -21,7 +21,7 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4).map(lambda blocks: block
 
 @st.composite
 def rows(draw: st.DrawFn) -> np.ndarray:
-    """Draw rows of values [rows, K], each block of its own magnitude: random, constant, half-way between quants, or zero."""
+    """Draw rows [rows, K]: random, constant, half-way between quants, or mostly zero; tiny or huge by block."""
     shape = draw(shapes)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     blocks = rng.uniform(-1, 1, (*shape[:-1], shape[-1] // BLOCK, BLOCK))

@@ -1,0 +1,179 @@
+"""Ops on the GPU agree with their NumPy bodies for any shape and dtype, whole or with the weight split by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from omni_rt import ops, quant
+from omni_rt.devices.webgpu import SPLIT_ROWS, WebGpuDevice
+from omni_rt.ops.contract import Op
+from omni_rt.tensor import plane_bytes
+
+DTYPES = ("f32", "f16", "q8_0")
+Operands = dict[str, np.ndarray]
+counts = st.integers
+bounded = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+seeds = st.integers(0, 2**31)
+
+
+@contextmanager
+def rows_split(device: WebGpuDevice, dtype: str, length: int) -> Iterator[None]:
+    """Let the device bind at most SPLIT_ROWS rows of a weight with rows of `length` values while inside."""
+    before, device.max_binding = device.max_binding, SPLIT_ROWS * plane_bytes((1, length), dtype)[0]
+    try:
+        yield
+    finally:
+        device.max_binding = before
+
+
+def held(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return what a weight of `dtype` holds of `values`, as float64."""
+    if dtype == "q8_0":
+        return quant.dequantise(*quant.quantise(values)).astype(np.float64)
+    return values.astype({"f32": np.float32, "f16": np.float16}[dtype]).astype(np.float64)
+
+
+def assert_agrees(gpu: WebGpuDevice, op: Op, values: Operands, dtype: str, **attributes: Any) -> None:
+    """Run an op with its weight w as `dtype`, and compare every output with the body in float64."""
+    operands = [gpu.weight(array, dtype) if name == "w" else gpu.tensor(array) for name, array in values.items()]
+    exact = [
+        held(array, dtype) if name == "w" else array.astype(np.float64) if array.dtype.kind == "f" else array
+        for name, array in values.items()
+    ]
+    got, truth = op(*operands, **attributes), op.body(*exact, **attributes)
+    for output, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, truth)), strict=True):
+        scale = float(np.abs(expected).max()) + 1e-30
+        np.testing.assert_allclose(output.numpy(), expected, rtol=0, atol=2e-5 * scale)
+
+
+def row_length(dtype: str, length: int) -> int:
+    """Return a row length that the dtype can hold."""
+    return -(-length // 32) * 32 if dtype == "q8_0" else length
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Return ordinary float32 values."""
+    return rng.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=counts(1, 70), outputs=counts(1, 150), length=counts(1, 300), residual=st.booleans(), seed=seeds)
+@bounded
+def test_matmul_of_any_shape(
+    gpu: WebGpuDevice, dtype: str, rows: int, outputs: int, length: int, residual: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    length = row_length(dtype, length)
+    values = {"x": normal(rng, rows, length), "w": normal(rng, outputs, length)}
+    assert_agrees(gpu, ops.matmul, values, dtype)
+    values["r"] = normal(rng, rows if residual else 1, outputs)
+    assert_agrees(gpu, ops.matmul_add, values, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 8, 40])
+def test_matmul_with_a_weight_split_by_rows(gpu: WebGpuDevice, dtype: str, rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    values = {
+        "x": normal(rng, rows, 64),
+        "w": normal(rng, 3 * SPLIT_ROWS - 5, 64),
+        "r": normal(rng, 1, 3 * SPLIT_ROWS - 5),
+    }
+    with rows_split(gpu, dtype, 64):
+        assert len(gpu.weight(values["w"], dtype).parts) == 3
+        assert_agrees(gpu, ops.matmul_add, values, dtype)
+
+
+def test_odd_rows_split_by_rows(gpu: WebGpuDevice) -> None:
+    rng = np.random.default_rng(3)
+    values = {"x": normal(rng, 3, 61), "w": normal(rng, 3 * SPLIT_ROWS - 5, 61)}
+    for dtype in ("f32", "f16"):
+        with rows_split(gpu, dtype, 61):
+            assert len(gpu.weight(values["w"], dtype).parts) == 3
+            assert_agrees(gpu, ops.matmul, values, dtype)
+
+
+def test_more_weight_rows_than_a_grid_dimension_holds(gpu: WebGpuDevice) -> None:
+    rng = np.random.default_rng(8)
+    values = {"x": normal(rng, 5, 32), "w": normal(rng, 152064, 32)}
+    assert_agrees(gpu, ops.matmul, values, "q8_0")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=counts(1, 40), tables=counts(1, 5), size=counts(1, 60), length=counts(1, 300), seed=seeds)
+@bounded
+def test_embeddings_of_any_shape(
+    gpu: WebGpuDevice, dtype: str, rows: int, tables: int, size: int, length: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    w = normal(rng, tables * size, row_length(dtype, length))
+    with rows_split(gpu, dtype, w.shape[1]):
+        values = {"w": w, "ids": rng.integers(0, tables * size, rows)}
+        assert_agrees(gpu, ops.embed, values, dtype)
+        values = {"w": w, "ids": rng.integers(0, size, (rows, tables)), "offsets": np.arange(tables) * size}
+        assert_agrees(gpu, ops.embed_sum, values, dtype, scale=0.25)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    rows=counts(1, 5),
+    experts=counts(1, 9),
+    chosen=counts(1, 8),
+    width=counts(1, 3),
+    hidden=counts(1, 99),
+    split=st.booleans(),
+    seed=seeds,
+)
+@bounded
+def test_experts_of_any_shape_whole_or_split_anywhere(
+    gpu: WebGpuDevice,
+    dtype: str,
+    rows: int,
+    experts: int,
+    chosen: int,
+    width: int,
+    hidden: int,
+    split: bool,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    chosen = min(chosen, experts)
+    outputs = int(rng.integers(1, 100))
+    logits = {"logits": normal(rng, rows, experts)}
+    assert_agrees(gpu, ops.route, logits, dtype, top=chosen, normalise=bool(rng.integers(2)))
+    ids = np.array([rng.permutation(experts)[:chosen] for _ in range(rows)])
+    with rows_split(gpu, dtype, 32 * width) if split else nullcontext():
+        up = {
+            "x": normal(rng, rows, 32 * width),
+            "w": normal(rng, experts, 2 * hidden, 32 * width),
+            "experts": ids,
+        }
+        assert_agrees(gpu, ops.expert_gate_up, up, dtype)
+        down = {
+            "h": normal(rng, rows, chosen, 32 * width),
+            "w": normal(rng, experts, outputs, 32 * width),
+            "experts": ids,
+        }
+        down |= {"weights": normal(rng, rows, chosen), "r": normal(rng, rows, outputs)}
+        assert_agrees(gpu, ops.expert_down, down, dtype)
+
+
+@given(rows=counts(1, 40), sources=counts(1, 12), length=counts(1, 600), seed=seeds)
+@bounded
+def test_joining_rows_of_any_shape(gpu: WebGpuDevice, rows: int, sources: int, length: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    h, x = normal(rng, rows, length), normal(rng, sources, length)
+    index = rng.integers(-1, sources, rows)
+    assert_agrees(gpu, ops.splice, {"h": h, "x": x, "index": index}, "f32")
+    assert_agrees(gpu, ops.add_rows, {"h": h, "x": x, "index": index}, "f32")
+    assert_agrees(gpu, ops.concat_rows, {"a": x, "b": h}, "f32")
+    assert_agrees(gpu, ops.add_gated, {"x": h, "s": h[::-1], "g": normal(rng, rows, 1) * 100}, "f32")
