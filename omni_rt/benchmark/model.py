@@ -19,8 +19,6 @@ from omni_rt.benchmark import full_size
 from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
-from omni_rt.io.hub import resolve
-from omni_rt.io.safetensors import SafetensorsCheckpoint
 from omni_rt.models.decoder import Decoder, Experts
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
@@ -31,6 +29,7 @@ from omni_rt.models.qwen3_omni.talker import Talker
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
 from omni_rt.sampling import Sampling
 from omni_rt.tensor import Tensor
+from omni_rt.weights import Checkpoint
 
 GREEDY = Sampling()
 GREEDY_AGAIN = Sampling(top_k=1)
@@ -93,19 +92,35 @@ def read_bandwidth(device: Device) -> float:
     return values.nbytes / time_ms / 1e6
 
 
-def measure(shape: str, device: Device, *, quant: str | None, layers: int | None, context: int) -> Measurement:
-    """Measure a shape: a component at full size (its first `layers` if given), or the shipped model.
+def measure_shape(shape: str, device: Device, *, quant: str | None, layers: int | None, context: int) -> Measurement:
+    """Measure a component at full size, or its first `layers`, on random weights.
 
-    A decoder has `context` positions behind it. Raises the errors of loading, and OutOfMemoryError.
+    A decoder has `context` positions behind it. Raises OutOfMemoryError.
     """
     bandwidth = read_bandwidth(device)
     with metered(device) as cost:
-        if shape == TINY:
-            stages = tiny_stages(device, quant, context)
-        else:
-            stages = SHAPES[shape](RandomWeights(device, quant=quant), layers, context)
+        stages = SHAPES[shape](RandomWeights(device, quant=quant), layers, context)
     return Measurement(
         shape, device.name, quant, layers, context, bandwidth, stages,
+        *python_cost(cost), fallbacks=dict(device.fallbacks),
+    )  # fmt: skip
+
+
+def measure_checkpoint(
+    name: str, checkpoint: Checkpoint, config: Qwen3OmniConfig, device: Device, *, quant: str | None, context: int
+) -> Measurement:
+    """Measure every stage of a checkpoint, all components on one device. Raises the errors of loading."""
+    bandwidth = read_bandwidth(device)
+    with metered(device) as cost:
+        parts = load_components(
+            checkpoint, config, dict.fromkeys(PREFIXES, device), quant=quant, context=context + 3 * MOST_STEPS,
+            progress=lambda done, total: None,
+        )  # fmt: skip
+        stages = audio_stages(parts.audio_encoder) + thinker_stages(parts.thinker, context)
+        if parts.talker is not None and parts.code2wav is not None:
+            stages += talker_stages(parts.talker, context) + vocoder_stages(parts.code2wav)
+    return Measurement(
+        name, device.name, quant, None, context, bandwidth, stages,
         *python_cost(cost), fallbacks=dict(device.fallbacks),
     )  # fmt: skip
 
@@ -173,6 +188,12 @@ def talker_stages(talker: Talker, context: int) -> list[Stage]:
         hidden, first, _ = talker.step(sampling)
         return hidden, first
 
+    def code(sampling: Sampling) -> np.ndarray:
+        return step(sampling)[1].numpy()
+
+    def frame(sampling: Sampling) -> np.ndarray:
+        return predict(step(sampling), sampling)
+
     def predict(state: tuple[Tensor, Tensor], sampling: Sampling) -> np.ndarray:
         return predictor(*state, sampling, talker.chooser.seed, talker.cache.length).numpy()
 
@@ -185,11 +206,10 @@ def talker_stages(talker: Talker, context: int) -> list[Stage]:
         talker.cache.extend(max(context - 9, 0))
         state = step(sampling)
         stages = [
-            stage("talker", "frame", device, lambda sampling=sampling: step(sampling)[1].numpy(), read),
+            stage("talker", "frame", device, partial(code, sampling), read),
             stage("code predictor", "frame", device, partial(predict, state, sampling), passes),
-            stage("talker and code predictor", "frame", device,
-                  lambda sampling=sampling: predict(step(sampling), sampling), read + passes),
-        ]  # fmt: skip
+            stage("talker and code predictor", "frame", device, partial(frame, sampling), read + passes),
+        ]
     return stages
 
 
@@ -228,22 +248,6 @@ def _code2wav(weights: RandomWeights, layers: int | None, context: int) -> list[
 def _audio(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     return audio_stages(AudioEncoder(weights.at("thinker.audio_tower."), full_size.audio_encoder(layers)))
 
-
-def tiny_stages(device: Device, quant: str | None, context: int) -> list[Stage]:
-    """Measure every stage of the shipped model, all components on one device."""
-    directory = resolve("tiny")
-    config = Qwen3OmniConfig.from_directory(directory)
-    room = context + 3 * MOST_STEPS
-    parts = load_components(
-        SafetensorsCheckpoint(directory), config, dict.fromkeys(PREFIXES, device), quant=quant, context=room,
-        progress=lambda done, total: None,
-    )  # fmt: skip
-    assert parts.talker is not None and parts.code2wav is not None
-    stages = audio_stages(parts.audio_encoder) + thinker_stages(parts.thinker, context)
-    return stages + talker_stages(parts.talker, context) + vocoder_stages(parts.code2wav)
-
-
-TINY = "omni-tiny"
 
 SHAPES: dict[str, Callable[[RandomWeights, int | None, int], list[Stage]]] = {
     "thinker": _thinker,

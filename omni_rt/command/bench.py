@@ -26,8 +26,9 @@ Examples:
     type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio"]),
     default="omni-tiny",
     show_default=True,
-    help="The shipped model, or a component of the 30B model on random weights.",
+    help="The checkpoint of --model, or a component of the 30B model on random weights.",
 )
+@click.option("--model", "ref", default="tiny", show_default=True, metavar="REF", help="What omni-tiny stands for.")
 @click.option("--quant", type=click.Choice(["q8_0", "f32"]), default="q8_0", show_default=True, help="Linear weights.")
 @click.option(
     "--context", type=click.IntRange(1, 65536), default=128, show_default=True, help="Positions before a step."
@@ -37,22 +38,33 @@ Examples:
 )
 @device_option
 @report_options
-def model(shape: str, quant: str, context: int, layers: int | None, device: str, report: Report) -> None:
+def model(shape: str, ref: str, quant: str, context: int, layers: int | None, device: str, report: Report) -> None:
     """Time a model stage by stage: dispatches, Python per dispatch, milliseconds, GB/s.
 
     Weights are random and made in place: nothing is read or downloaded. A decoder's --context is filled with zeros.
     """
-    from omni_rt.benchmark.model import TINY, measure
+    from omni_rt.benchmark.model import measure_checkpoint, measure_shape
 
-    if layers is not None and shape == TINY:
-        raise click.UsageError("--layers cuts a full-size component; the shipped model is measured whole")
-    with open_named(device) as opened:
-        found = measure(shape, opened, quant=None if quant == "f32" else quant, layers=layers, context=context)
+    precision = None if quant == "f32" else quant
+    if shape == "omni-tiny":
+        from omni_rt.io.hub import resolve
+        from omni_rt.io.safetensors import SafetensorsCheckpoint
+        from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+
+        if layers is not None:
+            raise click.UsageError("--layers cuts a full-size component; a checkpoint is measured whole")
+        directory = resolve(ref, local_files_only=True)
+        config, checkpoint = Qwen3OmniConfig.from_directory(directory), SafetensorsCheckpoint(directory)
+        with open_named(device) as opened:
+            found = measure_checkpoint(ref, checkpoint, config, opened, quant=precision, context=context)
+    else:
+        with open_named(device) as opened:
+            found = measure_shape(shape, opened, quant=precision, layers=layers, context=context)
     if report.as_json:
         report.result(found.as_json())
         return
     depth = "" if layers is None else f", {layers} layers"
-    click.echo(f"{shape}{depth}, {quant}, context {context}, on {found.device}")
+    click.echo(f"{found.shape}{depth}, {quant}, context {context}, on {found.device}")
     rows = [("stage", "ms", "per second", "dispatches", "MB", "GB/s", "of reading")]
     for stage in found.stages:
         rate = stage.gigabytes_per_second

@@ -113,12 +113,11 @@ def native() -> Iterator[Finding]:
     """Look at the module of C kernels."""
     from omni_rt import native
 
-    description = native.describe()
-    if description is None:
+    if native.load() is None:
         cure = f"for speed on the CPU get a C compiler ({tool_hint('compiler')}), then install omni-rt again"
         yield Finding("C kernels", WARNING, "not built: the CPU runs on NumPy", cure)
     else:
-        yield Finding("C kernels", GOOD, description)
+        yield Finding("C kernels", GOOD, f"{', '.join(native.levels())}; {native.physical_cores()} cores")
 
 
 def vulkan() -> Iterator[Finding]:

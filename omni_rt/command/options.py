@@ -117,7 +117,7 @@ def device_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-def _collect(command: Command, options: Sequence[Command], name: str, build: Callable[..., Any]) -> Command:
+def _collect(command: Command, options: Sequence[Any], name: str, build: Callable[..., Any]) -> Command:
     """Add `options` to a command, which gets what `build` makes of their values as the argument `name`."""
     names = build.__annotations__.keys() - {"return"}
 

@@ -123,10 +123,19 @@ class OmniOrchestrator:
 
     # Short forms ------------------------------------------------------------------------------------------------
 
-    def transcribe(self, audio: object, language: str | None = None) -> Reply:
+    def transcribe(
+        self,
+        audio: object,
+        language: str | None = None,
+        *,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Reply:
         """Write down what is said in `audio`: a path, bytes, or (samples, rate)."""
         request = TRANSCRIBE if language is None else f"Transcribe the {language} audio into text."
-        return self.chat([_user_turn(audio, request)])
+        turn = _user_turn(audio, request)
+        return self.chat([turn], max_new_tokens=max_new_tokens, sampling=sampling, seed=seed)
 
     def forward(self, audio: object, text_prompt: str | None = None) -> AudioOutput:
         """Answer a spoken question by speech."""
@@ -182,8 +191,15 @@ class OmniOrchestrator:
         clock = _Clock(started, self.load_seconds)
         text = StreamDecoder(self.processor.tokenizer)
         ids: list[int] = []
-        chunks: list[np.ndarray] = []
         pieces: list[str] = []
+        chunks: list[AudioChunk] = []
+
+        def sound(samples: Iterable[np.ndarray], rate: int) -> Iterator[AudioChunk]:
+            for piece in samples:
+                chunks.append(AudioChunk(piece, rate))
+                clock.audio(chunks[-1])
+                yield chunks[-1]
+
         finish: FinishReason = "length"
         for token in thinker.generate(inputs, prefill, max_new_tokens=limit, sampling=picks, seed=seed):
             clock.token()
@@ -191,29 +207,22 @@ class OmniOrchestrator:
                 finish = "stop"
             else:
                 ids.append(token)
-                piece = text.push(token)
-                pieces.append(piece)
-                yield TextDelta(piece, [token])
-            for samples in speech.push(token) if speech is not None else ():
-                clock.audio(samples, speech)
-                chunks.append(samples)
-                yield AudioChunk(samples, speech.sample_rate)
+                pieces.append(text.push(token))
+                yield TextDelta(pieces[-1], [token])
+            if speech is not None:
+                yield from sound(speech.push(token), speech.sample_rate)
         clock.text_done()
-        rest = text.finish()
-        if rest:
-            pieces.append(rest)
-            yield TextDelta(rest, [])
-        for samples in speech.finish() if speech is not None else ():
-            clock.audio(samples, speech)
-            chunks.append(samples)
-            yield AudioChunk(samples, speech.sample_rate)
-        if speech is not None and finish == "stop":
-            finish = speech.finish_reason
+        pieces.append(text.finish())
+        if pieces[-1]:
+            yield TextDelta(pieces[-1], [])
+        if speech is not None:
+            yield from sound(speech.finish(), speech.sample_rate)
+            finish = speech.finish_reason if finish == "stop" else finish
         yield Done(
             Reply(
                 text="".join(pieces),
                 token_ids=ids,
-                audio=_join(chunks) if speech is not None else None,
+                audio=_join([chunk.samples for chunk in chunks]) if speech is not None else None,
                 sample_rate=speech.sample_rate if speech is not None else None,
                 codes=speech.codes if speech is not None else None,
                 finish_reason=finish,
@@ -269,9 +278,9 @@ class _Clock:
         self._tokens += 1
         self._first_token = self._first_token or time.perf_counter()
 
-    def audio(self, samples: np.ndarray, speech: SpeechStage) -> None:
+    def audio(self, chunk: AudioChunk) -> None:
         self._first_audio = self._first_audio or time.perf_counter()
-        self._seconds_of_audio += len(samples) / speech.sample_rate
+        self._seconds_of_audio += len(chunk.samples) / chunk.sample_rate
 
     def text_done(self) -> None:
         self._text_done = time.perf_counter()
