@@ -39,8 +39,8 @@ def load(
     """Load a model: "tiny", a directory in Hugging Face layout, or org/repo[@revision].
 
     `device` is "auto", "cpu", "wgpu" or "wgpu:1"; `placement` moves single components elsewhere. `quant` "q8_0"
-    quantises while loading. `context` is the longest conversation in tokens, `max_memory` a budget in bytes for each device.
-    `strict` makes a CPU fallback an error. Raises ModelNotFoundError, ModelFormatError, UnsupportedError, DeviceError,
+    quantises while loading. `context` is the longest conversation in tokens, `max_memory` a budget in bytes for each
+    device. `strict` makes a CPU fallback an error. Raises ModelNotFoundError, ModelFormatError, UnsupportedError, DeviceError,
     or OutOfMemoryError before anything is allocated.
     """
     started = time.perf_counter()

@@ -8,6 +8,7 @@ from math import prod
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import ModelFormatError
+from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.code_predictor import CodePredictor
@@ -77,11 +78,11 @@ def planned_bytes(
         linear = quant == "q8_0" and len(shape) == 2 and shape[1] % BLOCK == 0
         bytes_per_value = 34 / 32 if linear else 4
         needed[devices[component]] += int(prod(shape) * bytes_per_value)
-    decoders = [("thinker", config.thinker, context)]
+    decoders: list[tuple[str, DecoderConfig]] = [("thinker", config.thinker)]
     if config.talker is not None:
-        decoders.append(("talker", config.talker.decoder, context))
-    for component, decoder, rows in decoders:
-        needed[devices[component]] += 8 * decoder.layers * rows * decoder.kv_heads * decoder.head_dim
+        decoders.append(("talker", config.talker.decoder))
+    for component, decoder in decoders:
+        needed[devices[component]] += 8 * decoder.layers * context * decoder.kv_heads * decoder.head_dim
     return needed
 
 

@@ -49,13 +49,13 @@ class Processor:
 
     def image_grid(self, rgb: np.ndarray) -> Grid:
         """Return the grid that an image will have, without making its patches."""
-        height, width = smart_resize(*rgb.shape[:2], self.image_settings)
+        height, width = smart_resize(rgb.shape[0], rgb.shape[1], self.image_settings)
         return 1, height // self.image_settings.patch, width // self.image_settings.patch
 
     def video_grid(self, video: Video) -> Grid:
         """Return the grid that a video will have, without making its patches."""
         settings = self.video_settings
-        height, width = smart_resize(*video.frames.shape[1:3], settings)
+        height, width = smart_resize(video.frames.shape[1], video.frames.shape[2], settings)
         return -(-len(video.frames) // settings.temporal), height // settings.patch, width // settings.patch
 
     def seconds_per_grid(self, video: Video) -> float:

@@ -73,7 +73,8 @@ class VisionBlock:
         heads, head_dim = self.config.heads, self.config.head_dim
         normed = ops.layer_norm(x, *self.norm1, epsilon=EPSILON)
         query, key, value = (
-            ops.matmul_add(normed, *linear).reshape(-1, heads, head_dim) for linear in (self.query, self.key, self.value)
+            ops.matmul_add(normed, *linear).reshape(-1, heads, head_dim)
+            for linear in (self.query, self.key, self.value)
         )
         query, key = ops.rope(query, table), ops.rope(key, table)
         mixed = ops.attention(query, key, value, length, scale=head_dim**-0.5, causal=False, block=picture)
@@ -120,7 +121,9 @@ class VisionEncoder:
             for j in range(len(config.deepstack_layers))
         ]
         quarter = config.head_dim // 4
-        omega = (1 / config.rope_theta ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))).astype(np.float32)
+        omega = (1 / config.rope_theta ** (np.arange(quarter, dtype=np.float32) / np.float32(quarter))).astype(
+            np.float32
+        )
         axes = np.zeros((2, 2 * quarter), np.float32)
         axes[0, :quarter] = axes[1, quarter:] = omega
         self.frequencies = weights.place_exact(axes)
@@ -133,7 +136,11 @@ class VisionEncoder:
         """
         config = self.config
         time, height, width = (int(extent) for extent in grid)
-        if pixels.shape != (time * height * width, config.patch_values) or height % config.merge or width % config.merge:
+        if (
+            pixels.shape != (time * height * width, config.patch_values)
+            or height % config.merge
+            or width % config.merge
+        ):
             raise InputError(
                 f"the vision encoder takes patches [{time * height * width}, {config.patch_values}] for the grid "
                 f"{(time, height, width)} (sides in multiples of {config.merge}), got {list(pixels.shape)}"
