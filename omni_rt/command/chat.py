@@ -213,18 +213,19 @@ def stream(omni: Any, messages: list[dict[str, Any]], how: Answering) -> Reply:
         sampling=generation.sampling, seed=generation.seed,
     )  # fmt: skip
     to_stderr = how.output == "-"
+    shown = not how.report.as_json and not (to_stderr and how.report.quiet)
     reply: Reply | None = None
     with closing(events), traced(omni, how.trace), how.report.progress(None, "s", "speech") as bar:
         for event in events:
-            if isinstance(event, TextDelta) and not how.report.as_json and not (to_stderr and how.report.quiet):
+            if isinstance(event, TextDelta) and shown:
                 click.echo(printable(event.text), nl=False, err=to_stderr)
                 sys.stdout.flush()
             elif isinstance(event, AudioChunk):
                 bar.update(round(len(event.samples) / event.sample_rate, 2))
             elif isinstance(event, Done):
                 reply = event.reply
-    if not how.report.as_json and not (to_stderr and how.report.quiet):
-        click.echo(err=to_stderr)
+        if shown:
+            click.echo(err=to_stderr)
     assert reply is not None, "a stream ends with Done"
     return reply
 

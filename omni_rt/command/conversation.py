@@ -19,8 +19,8 @@ MEDIA = ("audio", "image", "video")
 def converse(omni: Any, state: State, how: Answering) -> None:
     """Read lines until /exit or the end of the input and answer each, with all before it in mind."""
     interactive = sys.stdin.isatty()
-    state.interrupts.patience = 2.0 if interactive else state.interrupts.patience
     if interactive:
+        state.interrupts.resume()
         import readline  # noqa: F401 (gives input() a history)
 
         how.report.note("/help lists the commands, /exit leaves")
@@ -29,7 +29,7 @@ def converse(omni: Any, state: State, how: Answering) -> None:
     while True:
         try:
             line = input("> " if interactive else "").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if line in ("/exit", "/quit"):
             return
@@ -42,8 +42,6 @@ def converse(omni: Any, state: State, how: Answering) -> None:
                 asked = {"role": "user", "content": content(line)}
                 reply = answer(omni, state, [*messages, asked], with_output(how, replies + 1))
             except KeyboardInterrupt:
-                if not interactive:
-                    raise
                 state.interrupts.settle()
                 omni.clear_kv_cache()
                 how.report.note("\nstopped")

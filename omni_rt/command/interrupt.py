@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,12 +22,16 @@ INTERRUPTED = 130
 PATIENCE = 0.12
 """Seconds that the main thread has for stopping by itself."""
 
+PROMPT_PATIENCE = 2.0
+"""The same where it returns to a prompt, which takes as long as the step that it is in."""
+
 
 class Interrupts:
-    """Watches for Ctrl-C. `patience` in seconds may be raised where an interrupted step returns to a prompt."""
+    """Watches for Ctrl-C, which ends the process, or where a prompt waits for more, raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.patience = PATIENCE
+        self._patience = PATIENCE
+        self._resumes = False
         self._raised = 0  # interrupts that reached the main thread
         self._settled = 0  # those of them after which the process goes on
         self._partial: list[Path] = []
@@ -40,6 +43,11 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._handle)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._wait, args=(reader,), name="interrupts", daemon=True).start()
+
+    def resume(self) -> None:
+        """Raise KeyboardInterrupt from now on, and end the process only when nobody settles it in time."""
+        self._patience = PROMPT_PATIENCE
+        self._resumes = True
 
     def settle(self) -> None:
         """Say that the interrupt has been dealt with and the process goes on."""
@@ -60,12 +68,13 @@ class Interrupts:
             for leftover in target.parent.glob(f".{target.stem}-*{target.suffix}"):
                 with suppress(OSError):
                     leftover.unlink()
-        with suppress(OSError, ValueError):
-            sys.stderr.write("\nomni-rt: stopped\n")
-            sys.stderr.flush()
+        with suppress(OSError):
+            os.write(2, b"\nomni-rt: stopped\n")
         os._exit(INTERRUPTED)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._resumes:
+            self.leave()
         self._raised += 1
         raise KeyboardInterrupt
 
@@ -74,7 +83,7 @@ class Interrupts:
         while True:
             reader.settimeout(None)
             received += reader.recv(1) == bytes([signal.SIGINT])
-            reader.settimeout(self.patience)
+            reader.settimeout(self._patience)
             with suppress(TimeoutError):  # a second Ctrl-C ends the wait
                 received += reader.recv(1) == bytes([signal.SIGINT])
             if self._settled < received:
