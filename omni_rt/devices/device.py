@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,10 @@ class Device(ABC):
     def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
         """Run an op and return its outputs."""
 
+    def kernel(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> str:
+        """Return the name of the kernel that would run a call: "numpy" when it is the op's own body."""
+        return "numpy"
+
     @abstractmethod
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return a callable that runs `step` once per set of (hashable) arguments and replays it afterwards.
@@ -67,6 +72,17 @@ class Device(ABC):
         What changes between replays must live in tensors that exist before the first call: write them with `write`.
         The outputs are the same tensors each time, overwritten by the next replay. A step must not read values back.
         """
+
+    def stopwatch(self, step: Callable[[], Any]) -> Callable[[], float]:
+        """Return a callable that runs `step` again and returns the seconds that the device spends on it."""
+
+        def run() -> float:
+            started = time.perf_counter()
+            step()
+            self.synchronize()
+            return time.perf_counter() - started
+
+        return run
 
     @abstractmethod
     def synchronize(self) -> None:

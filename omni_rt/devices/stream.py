@@ -110,6 +110,11 @@ class Stream:
             return
         encoder = self._gpu.create_command_encoder()
         compute = encoder.begin_compute_pass()
+        self._encode(compute, prepared)
+        self._gpu.queue.submit([encoder.finish()])
+
+    def _encode(self, compute: Any, prepared: Sequence[tuple[Any, Any, int, int, int]]) -> None:
+        """Encode a prepared recording into a compute pass and end it."""
         inner = compute._internal
         set_pipeline, set_group, dispatch_groups, null = self._set_pipeline, self._set_group, self._dispatch, self._ffi.NULL
         last = None
@@ -120,26 +125,28 @@ class Stream:
             set_group(inner, 0, group, 0, null)
             dispatch_groups(inner, x, y, z)
         compute.end()
-        self._gpu.queue.submit([encoder.finish()])
 
-    def _timed(self, dispatch: Dispatch) -> None:
-        """Run one dispatch in a pass of its own between two timestamps, and append it to the trace."""
+    def measure(self, recording: Sequence[Dispatch]) -> float:
+        """Run a recording as one compute pass and return the seconds that the GPU spends in it.
+
+        Raises DeviceError when the adapter has no timestamp queries.
+        """
+        self.flush()
         if "timestamp-query" not in self._gpu.features:
-            raise DeviceError("this adapter has no timestamp queries: run without --trace")
+            raise DeviceError("this adapter has no timestamp queries, so its dispatches cannot be timed")
         queries = self._gpu.create_query_set(type="timestamp", count=2)
         resolved = self._gpu.create_buffer(size=256, usage="QUERY_RESOLVE | COPY_SRC")
         encoder = self._gpu.create_command_encoder()
         writes = {"query_set": queries, "beginning_of_pass_write_index": 0, "end_of_pass_write_index": 1}
-        compute = encoder.begin_compute_pass(timestamp_writes=writes)
-        compute.set_pipeline(dispatch.pipeline)
-        compute.set_bind_group(0, dispatch.group)
-        compute.dispatch_workgroups(*dispatch.grid)
-        compute.end()
+        self._encode(encoder.begin_compute_pass(timestamp_writes=writes), self.prepare(recording))
         encoder.resolve_query_set(queries, 0, 2, resolved, 0)
         self._gpu.queue.submit([encoder.finish()])
         start, stop = self.read(resolved, 0, 16).view(np.uint64)
-        period = self._lib.wgpuQueueGetTimestampPeriod(self._gpu.queue._internal)
-        microseconds = (int(stop) - int(start)) * period / 1000
+        return (int(stop) - int(start)) * self._lib.wgpuQueueGetTimestampPeriod(self._gpu.queue._internal) / 1e9
+
+    def _timed(self, dispatch: Dispatch) -> None:
+        """Run one dispatch in a pass of its own between two timestamps, and append it to the trace."""
+        microseconds = self.measure([dispatch]) * 1e6
         assert self.trace is not None
         self.trace.append(
             TraceLine(dispatch.op, dispatch.kernel, dispatch.variant, dispatch.dims, microseconds, dispatch.nbytes)

@@ -177,15 +177,22 @@ class WebGpuDevice(Device):
     # Running ops ------------------------------------------------------------------------------------------------
 
     def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
-        key = (op.name, tuple([(t.shape, t.dtype, len(t.parts)) for t in operands]), tuple(attributes.items()))
-        if key not in self._plans:
-            self._plans[key] = self._plan(op, operands, attributes)
-        plan = self._plans[key]
+        plan = self._planned(op, operands, attributes)
         if plan is None:
             return self._fall_back(op, operands, attributes)
         outputs = tuple(self._empty(shape, dtype) for shape, dtype in plan.outputs)
         self.dispatch(op, plan, operands, outputs)
         return None if not outputs else outputs[0] if len(outputs) == 1 else outputs
+
+    def kernel(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> str:
+        plan = self._planned(op, operands, attributes)
+        return plan.kernel.shader if plan else super().kernel(op, operands, attributes)
+
+    def _planned(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Plan | None:
+        key = (op.name, tuple([(t.shape, t.dtype, len(t.parts)) for t in operands]), tuple(attributes.items()))
+        if key not in self._plans:
+            self._plans[key] = self._plan(op, operands, attributes)
+        return self._plans[key]
 
     def _plan(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Plan | None:
         call = op.bind([t.shape for t in operands], [t.dtype for t in operands], attributes)
@@ -316,6 +323,14 @@ class WebGpuDevice(Device):
         finally:
             self.stream.recorder = None
             self._pool = outer
+
+    def stopwatch(self, step: Callable[[], Any]) -> Callable[[], float]:
+        if "timestamp-query" not in self.features:
+            return super().stopwatch(self.capture(step))
+        pool = Pool(self._create_buffer, self.ledger)
+        with self._recording(pool) as dispatches:
+            step()
+        return lambda: self.stream.measure(dispatches)
 
     def synchronize(self) -> None:
         self.stream.synchronize()

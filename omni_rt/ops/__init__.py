@@ -10,8 +10,10 @@ from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
+from omni_rt.ops.reading import read_all
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
 from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
+from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
 
 __all__ = [
     "TABLE",
@@ -21,7 +23,10 @@ __all__ = [
     "advance",
     "angles",
     "argmax",
+    "attend",
     "attention",
+    "attention_merge",
+    "attention_parts",
     "concat_rows",
     "conv1d",
     "conv2d",
@@ -40,6 +45,7 @@ __all__ = [
     "norm_rope_append",
     "penalise",
     "put",
+    "read_all",
     "rms_norm",
     "rope",
     "rope_append",
