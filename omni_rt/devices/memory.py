@@ -67,6 +67,9 @@ class Pool:
         self._create = create
         self._ledger = ledger
         self._free: dict[int, list[tuple[Any, int]]] = defaultdict(list)
+        # Every buffer, in use or free: a block in a reference cycle is collected together with what only it refers to,
+        # and the buffer would be released before the block returns it here.
+        self._kept: dict[int, Any] = {}
         self.closed = False
 
     def acquire(self, size: int) -> Block:
@@ -78,6 +81,7 @@ class Pool:
         else:
             self._ledger.take("activations", wanted)
             buffer, serial = self._create(wanted), next(SERIALS)
+            self._kept[serial] = buffer
         return Block(buffer, serial, wanted, "activations", self)
 
     def adopt(self, buffer: Any, size: int, purpose: str) -> Block:
@@ -99,3 +103,4 @@ class Pool:
         for size, free in self._free.items():
             self._ledger.give("activations", size * len(free))
         self._free.clear()
+        self._kept.clear()
