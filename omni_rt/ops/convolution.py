@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 WEIGHTS = ("f32", "f16", "q8_0")
 FEW_ROWS = 32
 """Below this many output rows a workgroup splits the sum among its lanes instead of sharing tiles."""
+
+CONV1D_UNIFORMS = ("T", "C", "P", "N", "J", "I", "stride", "dilation", "right")
 
 Shape = Callable[[Call], tuple[int, int]]
 """Output rows and columns of a call, as the matrix product that a convolution is."""
@@ -57,6 +59,21 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
     return tuple(kernels)
 
 
+def _few() -> list[Kernel]:
+    """Return the kernels for conv1d with so few outputs that tiles would stand empty, one per weight dtype."""
+
+    def takes(call: Call) -> bool:
+        span = 255 * call.stride + (call.J - 1) * call.dilation + 1
+        rows, outputs = _conv1d_shape(call)
+        return call.I == call.C and call.C % 4 == 0 and outputs <= 3 and rows >= FEW_ROWS and span <= 448
+
+    def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+        rows, outputs = _conv1d_shape(call)
+        return cdiv(rows, 256), outputs, 1
+
+    return [Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in WEIGHTS]
+
+
 def _conv1d_shape(call: Call) -> tuple[int, int]:
     rows = (call.P + call.T + call.right - (call.J - 1) * call.dilation - 1) // call.stride + 1
     return rows, call.N
@@ -68,18 +85,24 @@ def _conv2d_shape(call: Call) -> tuple[int, int]:
     return call.B * rows * columns, call.N
 
 
+def _natives(name: str, *uniforms: str) -> list[Native]:
+    """Return one C body per weight dtype."""
+    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("f32", "f16", "q8_0")]
+
+
 @op(
     "x[T, C], tail[P, C], w[N, J, I]:weight, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
-    kernels=_kernels(
-        "conv1d",
-        ("T", "C", "P", "N", "J", "I", "stride", "dilation", "right"),
-        _conv1d_shape,
-        wide=lambda c: c.I == c.C and c.I % 4 == 0,
+    kernels=(
+        *_few(),
+        *_kernels("conv1d", CONV1D_UNIFORMS, _conv1d_shape, wide=lambda c: c.I == c.C and c.I % 4 == 0),
     ),
+    natives=_natives("conv1d", "T", "C", "P", "N", "J", "I", "stride", "dilation", "right"),
     domain=(
         {"T": 1, "C": 3, "P": 0, "N": 2, "J": 1, "I": 3, "stride": 1, "dilation": 1, "right": 0},
         {"T": 33, "C": 5, "P": 6, "N": 5, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
         {"T": 21, "C": 12, "P": 2, "N": 6, "J": 5, "I": 4, "stride": 2, "dilation": 1, "right": 1},
+        {"T": 300, "C": 36, "P": 6, "N": 1, "J": 7, "I": 36, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 290, "C": 32, "P": 6, "N": 3, "J": 5, "I": 32, "stride": 1, "dilation": 2, "right": 3},
         {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
         {"T": 77, "C": 36, "P": 4, "N": 20, "J": 3, "I": 36, "stride": 2, "dilation": 2, "right": 2},
         {"T": 130, "C": 32, "P": 54, "N": 132, "J": 7, "I": 32, "stride": 1, "dilation": 9, "right": 0},
@@ -124,6 +147,7 @@ def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int 
         lambda c: (c.T, c.M * c.N),
         wide=lambda c: c.C % 4 == 0,
     ),
+    natives=_natives("conv_transpose1d", "T", "C", "P", "M", "N", "Q"),
     domain=(
         {"T": 1, "C": 3, "P": 0, "M": 2, "N": 3, "Q": 1},
         {"T": 5, "C": 32, "P": 1, "M": 3, "N": 5, "Q": 2},
@@ -158,6 +182,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any) -> Any:
         _conv2d_shape,
         wide=lambda c: c.C % 4 == 0,
     ),
+    natives=_natives("conv2d", "B", "H", "W", "C", "N", "J", "L", "stride", "pad"),
     domain=(
         {"B": 2, "H": 7, "W": 5, "C": 1, "N": 3, "J": 3, "L": 3, "stride": 2, "pad": 1},
         {"B": 1, "H": 4, "W": 6, "C": 32, "N": 5, "J": 3, "L": 2, "stride": 2, "pad": 0},

@@ -1,0 +1,25 @@
+// y[u, n] = b[n] + sum_(j, i) w[n, j, i] * rows[u * stride + j * dilation, i of the group of n], rows = tail, x, zeros
+// bindings: x [T, C] f32; tail [P, C] f32;
+//   w [N, J, I] f16; b [N] f32; y [U, N] f32
+// work: workgroup (i, n) computes output n of 256 rows; see lib/product_few
+// lib: product_few, conv1d_rows, stream_quad, quad_f16
+
+struct Params {
+  T: u32, C: u32, P: u32, N: u32, J: u32, I: u32, stride: u32, dilation: u32, right: u32
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> tail: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> w: array<vec2<u32>>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+fn finish(u: u32, n: u32, value: f32) {
+  y[u * params.N + n] = value + b[n];
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  product_few(group.x * 256u, group.y, lane, conv1d_rows());
+}
