@@ -105,6 +105,20 @@ def test_prefill_equals_decoding_one_by_one(device: Device, dtype: str, width: i
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize(("window", "end"), [(0, 1), (0, 700), (0, 1700), (600, 1700)])
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_attention_in_parts_is_attention(device: Device, dtype: str, window: int, end: int) -> None:
+    """For two queries over a cache of 900 rows, from one key to a wrapped ring, `attend` gives what `attention` gives."""
+    rng = np.random.default_rng(end)
+    rows, groups, width = 900, 2, 24
+    k, v = (device.weight(rng.normal(size=(rows, groups, width)).astype(np.float32), dtype) for _ in range(2))
+    queries = min(2, end)
+    q = device.tensor(rng.normal(size=(queries, 6, width)).astype(np.float32))
+    rule = {"scale": 0.3, "causal": True, "window": window}
+    whole = device.read(ops.attention(q, k, v, length_of(device, end), **rule))
+    np.testing.assert_allclose(device.read(ops.attend(q, k, v, length_of(device, end), **rule)), whole, atol=1e-5)
+
+
 @pytest.mark.parametrize("queries", [1, 20])
 def test_query_heads_repeat_key_heads_in_groups(device: Device, queries: int) -> None:
     """With one value vector per key head, query head h returns the vector of key head h // (H / G), not of h mod G."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
 F16 = {"k": "f16", "v": "f16"}
@@ -41,7 +41,22 @@ def _prefill(shader: str, dtypes: Mapping[str, str]) -> list[Kernel]:
     return kernels
 
 
-def _example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+def visible_positions(
+    end: int, queries: int, t: int, rows: int, *, causal: bool, window: int, block: int
+) -> tuple[int, int]:
+    """Return the first visible position of query t and the one after the last; see `attention`."""
+    own = end - queries + t
+    first, last = max(0, end - rows), end
+    if causal:
+        last = own + 1
+    if window:
+        first = max(first, own - window + 1)
+    if block:
+        first, last = max(first, own // block * block), min(last, (own // block + 1) * block)
+    return first, last
+
+
+def attention_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
     """Queries and keys with scores up to about 30, and a length inside the ring's first turn or behind it.
 
     Larger scores would test nothing but the rounding of a score in f32, which the exponential magnifies.
@@ -55,7 +70,8 @@ def _example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, 
     }
 
 
-def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[str, Any]:
+def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[str, Any]:
+    """Return a call of T, S, (H, G) and D, causal unless told otherwise."""
     rules = {"causal": bool(rule.get("causal", 1)), "window": rule.get("window", 0), "block": rule.get("block", 0)}
     return {"T": t, "S": s, "H": heads[0], "G": heads[1], "D": d, "scale": d**-0.5} | rules
 
@@ -69,29 +85,30 @@ def _call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[s
         Kernel("attention_f16_decode", UNIFORMS, _grid, dtypes=F16, when=_in_vectors),
         Kernel("attention", UNIFORMS, _grid, when=lambda c: c.D % 4 != 0 and c.D <= 256),
     ],
+    natives=(Native("attention_f32", UNIFORMS), Native("attention_f16", UNIFORMS, F16)),
     domain=[
-        _call(1, 1, (1, 1), 4),
-        _call(1, 9, (4, 2), 24),
-        _call(1, 2100, (2, 1), 64),
-        _call(1, 300, (3, 3), 5),
-        _call(2, 70, (8, 1), 128, window=33),
-        _call(3, 40, (2, 2), 72, causal=0),
-        _call(5, 40, (6, 2), 256, window=7, causal=0),
-        _call(33, 33, (2, 1), 72, block=8, causal=0),
-        _call(33, 100, (2, 2), 64, block=50),
-        _call(37, 130, (4, 2), 24, window=40),
-        _call(33, 65, (2, 1), 10, window=9),
-        _call(70, 70, (2, 1), 256, causal=0),
-        _call(65, 200, (3, 1), 128),
-        _call(17, 40, (1, 1), 4, window=20),
+        attention_call(1, 1, (1, 1), 4),
+        attention_call(1, 9, (4, 2), 24),
+        attention_call(1, 2100, (2, 1), 64),
+        attention_call(1, 300, (3, 3), 5),
+        attention_call(2, 70, (8, 1), 128, window=33),
+        attention_call(3, 40, (2, 2), 72, causal=0),
+        attention_call(5, 40, (6, 2), 256, window=7, causal=0),
+        attention_call(33, 33, (2, 1), 72, block=8, causal=0),
+        attention_call(33, 100, (2, 2), 64, block=50),
+        attention_call(37, 130, (4, 2), 24, window=40),
+        attention_call(33, 65, (2, 1), 10, window=9),
+        attention_call(70, 70, (2, 1), 256, causal=0),
+        attention_call(65, 200, (3, 1), 128),
+        attention_call(17, 40, (1, 1), 4, window=20),
     ],
-    example=_example,
+    example=attention_example,
     bench=(
-        _call(1, 4096, (32, 4), 128),  # Qwen3-Omni thinker, one decode step
-        _call(1, 512, (16, 8), 128),  # Qwen3-TTS talker, one decode step
-        _call(512, 4096, (32, 4), 128),  # Qwen3-Omni thinker, prefill
-        _call(900, 900, (20, 20), 64, causal=0, block=104),  # Qwen3-Omni audio encoder
-        _call(1024, 1024, (16, 16), 72, causal=0),  # Qwen3-Omni vision encoder
+        attention_call(1, 4096, (32, 4), 128),  # Qwen3-Omni thinker, one decode step
+        attention_call(1, 512, (16, 8), 128),  # Qwen3-TTS talker, one decode step
+        attention_call(512, 4096, (32, 4), 128),  # Qwen3-Omni thinker, prefill
+        attention_call(900, 900, (20, 20), 64, causal=0, block=104),  # Qwen3-Omni audio encoder
+        attention_call(1024, 1024, (16, 16), 72, causal=0),  # Qwen3-Omni vision encoder
     ),
 )
 def attention(

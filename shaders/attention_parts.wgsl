@@ -1,0 +1,34 @@
+// With w = exp(scale * q[t, h] . k[p mod S, g] - peak), peak the largest score, g = h / (H / G), and p over the run i of
+// `parts` runs of the visible positions: sums[t, h, i] = sum_p w v[p mod S, g]; stats[t, h, i] = peak, sum_p w
+// bindings: q [T, H, D] f32; k [S, G, D] f32; v [S, G, D] f32; length [1] i32; sums [T, H, parts, D] f32;
+//   stats [T, H, parts, 2] f32
+// work: workgroup (i, g, t); see lib/attention_parts. D a multiple of 4, up to 128; REPEAT is H / G or more
+// lib: attention_parts, visible
+
+struct Params {
+  T: u32, H: u32, D: u32, S: u32, G: u32,
+  scale: f32, causal: u32, window: u32, block: u32, parts: u32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> length: array<i32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> stats: array<vec2<f32>>;
+@group(0) @binding(6) var<uniform> params: Params;
+
+const REPEAT: u32 = 8u; // tune
+
+fn key_at(i: u32) -> vec4<f32> {
+  return k[i];
+}
+
+fn value_at(i: u32) -> vec4<f32> {
+  return v[i];
+}
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  attend_part(group.x, group.y, group.z, lane);
+}
