@@ -8,6 +8,8 @@
 #ifndef OMNI_H
 #define OMNI_H
 
+#include <math.h>
+
 #include "entry.h"
 
 typedef struct {

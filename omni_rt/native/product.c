@@ -51,11 +51,18 @@ INLINE void dot_rows_kind(weight_kind kind, weight_rows w, const float *x, int r
         int64_t i = 0;
         const float *single = w.values;
         const uint16_t *half = w.values;
-        for (; i + LANES <= k; i += LANES) {
-            vf values = vf_load(x + i);
+        while (i + LANES <= k) { /* sums of sums: a single long one would gather rounding errors of one sign */
+            vf part[GROUP];
             for (int r = 0; r < rows; r++)
-                total[r] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + r * k + i) : vf_load_half(half + r * k + i),
-                                  values, total[r]);
+                part[r] = vf_zero();
+            for (int64_t end = omni_min(i + 16 * LANES, k / LANES * LANES); i < end; i += LANES) {
+                vf values = vf_load(x + i);
+                for (int r = 0; r < rows; r++)
+                    part[r] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + r * k + i) : vf_load_half(half + r * k + i),
+                                     values, part[r]);
+            }
+            for (int r = 0; r < rows; r++)
+                total[r] += part[r];
         }
         if (i < k) {
             vf values = vf_load_part(x + i, k - i);

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 _erf = np.frompyfunc(erf, 1, 1)
 
@@ -31,6 +31,7 @@ def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[st
 @op(
     "a[T, N], b[R, N] -> y[T, N]",
     kernels=(Kernel("add", ("T", "R", "N"), _grid),),
+    natives=(Native("add", ("T", "N", "R")),),
     domain=(
         {"T": 1, "R": 1, "N": 1},
         {"T": 5, "R": 1, "N": 33},
@@ -47,6 +48,7 @@ def add(a: Any, b: Any) -> Any:
 @op(
     "x[T, N] -> y[T, N]",
     kernels=(Kernel("silu", ("T", "N"), _grid),),
+    natives=(Native("silu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1, "N": 1024},),
 )
@@ -58,6 +60,7 @@ def silu(x: Any) -> Any:
 @op(
     "x[T, N] -> y[T, N]",
     kernels=(Kernel("gelu", ("T", "N"), _grid),),
+    natives=(Native("gelu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 100, "N": 5120},),
 )
@@ -69,6 +72,7 @@ def gelu(x: Any) -> Any:
 @op(
     "x[T, N] -> y[T, N]",
     kernels=(Kernel("gelu_tanh", ("T", "N"), _grid),),
+    natives=(Native("gelu_tanh", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1024, "N": 4304},),
 )
@@ -80,6 +84,7 @@ def gelu_tanh(x: Any) -> Any:
 @op(
     "x[T, 2*N] -> y[T, N]",
     kernels=(Kernel("silu_mul", ("T", "N"), _grid),),
+    natives=(Native("silu_mul", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1, "N": 6144}, {"T": 512, "N": 3072}),
 )
@@ -93,6 +98,7 @@ def silu_mul(x: Any) -> Any:
 @op(
     "x[T, C], frequency[C], amplitude[C] -> y[T, C]",
     kernels=(Kernel("snake", ("T", "C"), _grid),),
+    natives=(Native("snake", ("T", "C")),),
     domain=({"T": 1, "C": 1}, {"T": 5, "C": 31}, {"T": 33, "C": 96}, {"T": 3, "C": 1536}),
     example=_snake_example,
     bench=({"T": 7680, "C": 96}, {"T": 128, "C": 768}),

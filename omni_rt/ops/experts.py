@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import GRID_LIMIT, row_grid
 
@@ -43,6 +43,15 @@ def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, length: str, rows:
     ]
 
 
+def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
+    """Return the C bodies of an expert product; the first that a device may use runs."""
+    rounding = Tolerance(nmse=1e-3, peak=0.2)  # int8 activations: half a step of 1/127 of the largest in 32
+    return [
+        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=rounding),
+        *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
+    ]
+
+
 def _experts(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
     """Choose distinct experts for each row."""
     chosen = [rng.permutation(dims["E"])[: dims["A"]] for _ in range(dims["T"])]
@@ -59,6 +68,7 @@ def _experts(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, 
             when=lambda c: c.top <= min(c.E, MOST_CHOSEN),
         ),
     ),
+    natives=(Native("route", ("T", "E", "top", "normalise"), when=lambda c: c.top <= c.E),),
     domain=(
         {"T": 1, "E": 1, "top": 1, "normalise": True},
         {"T": 2, "E": 128, "top": 8, "normalise": True},
@@ -85,10 +95,12 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
 @op(
     "x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]",
     kernels=_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K", rows=2),
+    natives=_natives("expert_gate_up", ("T", "E", "A", "I", "K")),
     domain=(
         {"T": 1, "E": 8, "A": 8, "I": 5, "K": 1056},
         {"T": 5, "E": 3, "A": 1, "I": 33, "K": 32},
         {"T": 2, "E": 5, "A": 2, "I": 2, "K": 288},
+        {"T": 70, "E": 9, "A": 3, "I": 35, "K": 64},
     ),
     example=_experts,
     bench=(
@@ -111,10 +123,12 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
 @op(
     "h[T, A, I], w[E, N, I]:weight, experts[T, A]:i32, weights[T, A], r[T, N] -> y[T, N]",
     kernels=_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I", rows=4),
+    natives=_natives("expert_down", ("T", "E", "A", "I", "N")),
     domain=(
         {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
         {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
         {"T": 2, "E": 5, "A": 2, "I": 96, "N": 1},
+        {"T": 70, "E": 9, "A": 3, "I": 64, "N": 35},
     ),
     example=_experts,
     bench=(
@@ -134,6 +148,7 @@ def expert_down(h: Any, w: Any, experts: Any, weights: Any, r: Any) -> Any:
 @op(
     "x[T, N], s[T, N], g[T, 1] -> y[T, N]",
     kernels=(Kernel("add_gated", ("T", "N"), row_grid),),
+    natives=(Native("add_gated", ("T", "N")),),
     domain=({"T": 1, "N": 1}, {"T": 5, "N": 257}, {"T": 33, "N": 64}),
     bench=({"T": 1, "N": 1024},),  # shared expert of the Qwen3-Omni Talker
 )

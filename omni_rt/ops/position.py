@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 Arrays = Mapping[str, np.ndarray]
 F16 = {"cache_k": "f16", "cache_v": "f16"}
@@ -59,6 +59,11 @@ APPEND_BENCH = (
 )
 
 
+def _natives(name: str, uniforms: tuple[str, ...]) -> tuple[Native, ...]:
+    """Return the C bodies of an append, by the dtype of the cache."""
+    return Native(f"{name}_f32", uniforms), Native(f"{name}_f16", uniforms, F16)
+
+
 @op(
     "p[T, A], f[A, J] -> table[T, 2*J]",
     kernels=[
@@ -96,6 +101,7 @@ def _append(cache: Any, rows: Any, length: Any) -> None:
 @op(
     "x[T, H, D], table[T, D] -> y[T, H, D]",
     kernels=[Kernel("rope", uniforms=("T", "H", "D"), grid=lambda c, v: _lanes(c.T * c.H * c.D // 2))],
+    natives=(Native("rope", ("T", "H", "D")),),
     domain=[{"T": t, "H": h, "D": d} for t, h, d in ((1, 1, 2), (1, 3, 128), (2, 5, 24), (33, 2, 72))],
     bench=({"T": 1000, "H": 32, "D": 72}, {"T": 100, "H": 16, "D": 64}),  # Qwen3-Omni vision encoder, code2wav
 )
@@ -117,6 +123,7 @@ def rope(x: Any, table: Any) -> Any:
             when=lambda c: c.D % 2 == 0,
         ),
     ],
+    natives=_natives("kv_append", ("T", "S", "G", "D")),
     domain=_append_domain(APPEND_HEADS, fused=False),
     example=_length_example,
     bench=({"T": 1, "S": 4096, "G": 4, "D": 128}, {"T": 512, "S": 4096, "G": 4, "D": 128}),  # Qwen3-Omni thinker
@@ -140,6 +147,7 @@ def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
             when=lambda c: c.D % 4 == 0,
         ),
     ],
+    natives=_natives("rope_append", ("T", "M", "S", "G", "D")),
     domain=_append_domain(APPEND_HEADS, fused=True),
     example=_length_example,
     bench=APPEND_BENCH,
@@ -168,6 +176,7 @@ def rope_append(qkv: Any, table: Any, cache_k: Any, cache_v: Any, length: Any) -
             when=lambda c: c.D % 4 == 0,
         ),
     ],
+    natives=_natives("norm_rope_append", ("T", "M", "S", "G", "D", "epsilon")),
     domain=_append_domain(APPEND_HEADS, fused=True, epsilon=1e-6),
     example=_length_example,
     bench=[call | {"epsilon": 1e-6} for call in APPEND_BENCH],

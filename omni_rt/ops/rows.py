@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 GRID_LIMIT = 65535
 """Workgroups that every device allows per dimension of a grid."""
@@ -28,6 +28,11 @@ def _gathers(name: str, *uniforms: str) -> list[Kernel]:
         Kernel(f"{name}_{dtype}", (*uniforms, "row_start", "row_count"), row_grid, {"w": dtype}, splits="w")
         for dtype in ("f32", "f16", "q8_0")
     ]
+
+
+def _natives(name: str, *uniforms: str) -> list[Native]:
+    """Return one C body per weight dtype."""
+    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("f32", "f16", "q8_0")]
 
 
 def _ids(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -54,6 +59,7 @@ def _index(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np
 @op(
     "w[V, N]:weight, ids[T]:i32 -> y[T, N]",
     kernels=_gathers("embed", "T", "N"),
+    natives=_natives("embed", "V", "N", "T"),
     domain=({"V": 1, "N": 32, "T": 1}, {"V": 70, "N": 288, "T": 5}, {"V": 9, "N": 33, "T": 3}),
     example=_ids,
     bench=({"V": 152064, "N": 2048, "T": 512},),  # text embeddings of the Qwen3-Omni Thinker
@@ -66,6 +72,7 @@ def embed(w: Any, ids: Any) -> Any:
 @op(
     "w[V, N]:weight, ids[T, Q]:i32, offsets[Q]:i32 -> y[T, N]",
     kernels=_gathers("embed_sum", "T", "N", "Q", "scale"),
+    natives=_natives("embed_sum", "V", "N", "T", "Q", "scale"),
     domain=(
         {"V": 4, "Q": 1, "N": 32, "T": 1, "scale": 1.0},
         {"V": 48, "Q": 16, "N": 288, "T": 5, "scale": 0.0625},
@@ -82,6 +89,7 @@ def embed_sum(w: Any, ids: Any, offsets: Any, *, scale: float = 1.0) -> Any:
 @op(
     "h[T, N], x[M, N], index[T]:i32 -> y[T, N]",
     kernels=(Kernel("splice", ("T", "N"), row_grid),),
+    natives=(Native("splice", ("T", "N", "M")),),
     domain=({"T": 1, "N": 1, "M": 1}, {"T": 5, "N": 33, "M": 3}, {"T": 33, "N": 257, "M": 12}),
     example=_index,
     bench=({"T": 512, "N": 2048, "M": 390},),  # 30 s of audio in the prompt of the Qwen3-Omni Thinker
@@ -94,6 +102,7 @@ def splice(h: Any, x: Any, index: Any) -> Any:
 @op(
     "h[T, N], x[M, N], index[T]:i32 -> y[T, N]",
     kernels=(Kernel("add_rows", ("T", "N"), row_grid),),
+    natives=(Native("add_rows", ("T", "N", "M")),),
     domain=({"T": 1, "N": 1, "M": 1}, {"T": 5, "N": 33, "M": 3}, {"T": 33, "N": 257, "M": 12}),
     example=_index,
     bench=({"T": 512, "N": 2048, "M": 390},),  # image features into a layer of the Qwen3-Omni Thinker

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 Dims = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -58,6 +58,7 @@ def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
 @op(
     "x[T, N] -> ids[T]:i32",
     kernels=[Kernel("argmax", uniforms=("T", "N"), grid=_row_grid)],
+    natives=(Native("argmax", ("T", "N")),),
     domain=[
         {"T": t, "N": n} for t, n in ((1, 1), (2, 7), (5, 255), (1, 256), (2, 257), (33, 72), (4099, 2), (1, 152064))
     ],
@@ -77,6 +78,7 @@ def argmax(x: Any) -> Any:
             grid=lambda c, v: (min(cdiv(c.T * c.V, 256), 4096), 1, 1),
         )
     ],
+    natives=(Native("penalise", ("T", "V", "penalty")),),
     domain=[{"T": t, "V": v, "penalty": p} for t, v, p in ((1, 1, 1.05), (2, 7, 1.5), (3, 3072, 1.0), (1, 255, 0.5))],
     example=_penalise_example,
     bench=({"T": 1, "V": 3072, "penalty": 1.05},),  # the talkers of Qwen3-Omni and Qwen3-TTS
@@ -93,6 +95,7 @@ def penalise(logits: Any, seen: Any, bias: Any, *, penalty: float) -> Any:
     kernels=[
         Kernel("mark", uniforms=("T", "V"), grid=lambda c, v: (min(cdiv(c.T, 64), 4096), 1, 1)),
     ],
+    natives=(Native("mark", ("V", "T")),),
     domain=[{"T": t, "V": v} for t, v in ((1, 1), (5, 7), (1, 3072), (65, 100))],
     example=_mark_example,
     bench=({"T": 1, "V": 3072},),  # the talkers
@@ -179,6 +182,7 @@ def sample(
     "token[1]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->",
     mutates=("token", "position", "length"),
     kernels=[Kernel("advance", uniforms=("A",), grid=lambda c, v: (1, 1, 1))],
+    natives=(Native("advance", ("A",)),),
     domain=[{"A": 1}, {"A": 3}, {"A": 33}],
     example=_advance_example,
     bench=({"A": 3},),  # Qwen3-Omni thinker

@@ -1,0 +1,326 @@
+/* Norms, softmax, activations, sums and gathers: what touches each value once. Compiled once per level. */
+
+/* A call whose items (rows, or runs of values) are independent, and the item range of a chunk. */
+typedef struct {
+    const omni_call *call;
+    int64_t total, step;
+    void (*run)(const omni_call *call, int64_t begin, int64_t end);
+} range_job;
+
+enum { WORTHWHILE = 8192 }; /* values per chunk: a few microseconds */
+
+static void range_task(void *context, int64_t chunk, int worker) {
+    const range_job *job = context;
+    (void)worker;
+    job->run(job->call, chunk * job->step, omni_min((chunk + 1) * job->step, job->total));
+}
+
+/* Run `run` over [0, total) on all threads; `cost` is the number of values that an item touches. */
+static int each_range(const omni_call *call, omni_pool *pool, int64_t total, int64_t cost,
+                      void (*run)(const omni_call *, int64_t, int64_t)) {
+    range_job job = {call, total, omni_max(1, WORTHWHILE / omni_max(cost, 1)), run};
+    omni_parallel(pool, range_task, &job, omni_divide_up(total, job.step));
+    return OMNI_DONE;
+}
+
+/* Loop over `n` values by vectors: `full` with i, then the rest with i and left < LANES values. */
+#define VECTORS(n, full, ...)                                                                                          \
+    do {                                                                                                               \
+        int64_t i = 0;                                                                                                 \
+        for (; i + LANES <= (n); i += LANES) {                                                                         \
+            full;                                                                                                      \
+        }                                                                                                              \
+        int64_t left = (n) - i;                                                                                        \
+        if (left) {                                                                                                    \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } while (0)
+
+/* Norms. Uniforms: T, N, epsilon ------------------------------------------------------------------------------ */
+
+INLINE float square_sum(const float *x, int64_t n) {
+    vf sum = vf_zero();
+    VECTORS(n, vf v = vf_load(x + i); sum = vf_fma(v, v, sum), vf v = vf_load_part(x + i, left); sum = vf_fma(v, v, sum));
+    return vf_sum(sum);
+}
+
+INLINE float inverse_root(float sum, int64_t n, double epsilon) {
+    return (float)(1 / __builtin_sqrt((double)sum / (double)n + epsilon));
+}
+
+static void rms_norm_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    const float *w = call->planes[1];
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * n;
+        float *y = (float *)call->outputs[0] + t * n;
+        vf inverse = vf_set(inverse_root(square_sum(x, n), n, call->uniforms[2].f));
+        VECTORS(n, vf_store(y + i, vf_load(x + i) * inverse * vf_load(w + i)),
+                vf_store_part(y + i, vf_load_part(x + i, left) * inverse * vf_load_part(w + i, left), left));
+    }
+}
+static int rms_norm(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, rms_norm_rows);
+}
+
+static void layer_norm_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    const float *w = call->planes[1], *b = call->planes[2];
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * n;
+        float *y = (float *)call->outputs[0] + t * n;
+        vf sum = vf_zero();
+        VECTORS(n, sum += vf_load(x + i), sum += vf_load_part(x + i, left));
+        vf mean = vf_set(vf_sum(sum) / (float)n);
+        VECTORS(n, vf_store(y + i, vf_load(x + i) - mean), for (; i < n; i++) y[i] = x[i] - mean[0]);
+        sum = vf_zero(); /* what rounding left in the mean would be blown up where the deviation is small */
+        VECTORS(n, sum += vf_load(y + i), sum += vf_load_part(y + i, left));
+        mean = vf_set(vf_sum(sum) / (float)n);
+        VECTORS(n, vf_store(y + i, vf_load(y + i) - mean), for (; i < n; i++) y[i] -= mean[0]);
+        vf inverse = vf_set(inverse_root(square_sum(y, n), n, call->uniforms[2].f));
+        VECTORS(n, vf_store(y + i, vf_fma(vf_load(y + i) * inverse, vf_load(w + i), vf_load(b + i))),
+                vf_store_part(y + i,
+                              vf_fma(vf_load_part(y + i, left) * inverse, vf_load_part(w + i, left),
+                                     vf_load_part(b + i, left)),
+                              left));
+    }
+}
+static int layer_norm(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, layer_norm_rows);
+}
+
+/* softmax. Uniforms: T, N */
+static void softmax_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * n;
+        float *y = (float *)call->outputs[0] + t * n;
+        float largest = x[0], total = 0;
+        VECTORS(n, vf v = vf_load(x + i); float top = vf_largest(v); largest = top > largest ? top : largest,
+                for (; i < n; i++) largest = x[i] > largest ? x[i] : largest);
+        vf sum = vf_zero(), shift = vf_set(largest);
+        VECTORS(n, vf e = vf_exp(vf_load(x + i) - shift); vf_store(y + i, e); sum += e,
+                vf_store_part(y + i, vf_exp(vf_load_part(x + i, left) - shift), left); for (; i < n; i++) total += y[i]);
+        vf inverse = vf_set(1 / (total + vf_sum(sum)));
+        VECTORS(n, vf_store(y + i, vf_load(y + i) * inverse),
+                vf_store_part(y + i, vf_load_part(y + i, left) * inverse, left));
+    }
+}
+static int softmax(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, softmax_rows);
+}
+
+/* Activations. Uniforms: T, N --------------------------------------------------------------------------------- */
+
+INLINE vf sigmoid_of(vf x) { return 1 / (1 + vf_exp(-x)); }
+INLINE vf silu_of(vf x) { return x / (1 + vf_exp(-x)); }
+
+/* erf to 2e-7, from the rational approximation 7.1.26 of Abramowitz and Stegun. */
+INLINE vf gelu_of(vf x) {
+    vf z = vf_absolute(x) * 0.70710678f;
+    vf t = 1 / vf_fma(z, vf_set(0.3275911f), vf_set(1.0f));
+    vf p = vf_fma(t, vf_set(1.061405429f), vf_set(-1.453152027f));
+    p = vf_fma(p, t, vf_set(1.421413741f));
+    p = vf_fma(p, t, vf_set(-0.284496736f));
+    p = vf_fma(p, t, vf_set(0.254829592f));
+    vf tail = p * t * vf_exp(-z * z) * 0.5f; /* (1 - erf(|x| / sqrt 2)) / 2 */
+    return x * vf_select(x < vf_zero(), tail, 1 - tail);
+}
+
+INLINE vf gelu_tanh_of(vf x) {
+    vf inner = 1.5957691216f * x * vf_fma(x * x, vf_set(0.044715f), vf_set(1.0f)); /* 2 sqrt(2 / pi) */
+    return x * sigmoid_of(inner); /* (1 + tanh(a)) / 2 = sigmoid(2 a) */
+}
+
+#define ACTIVATION(name)                                                                                               \
+    static void name##_values(const omni_call *call, int64_t begin, int64_t end) {                                     \
+        const float *x = (const float *)call->planes[0] + begin;                                                       \
+        float *y = (float *)call->outputs[0] + begin;                                                                  \
+        VECTORS(end - begin, vf_store(y + i, name##_of(vf_load(x + i))),                                               \
+                vf_store_part(y + i, name##_of(vf_load_part(x + i, left)), left));                                     \
+    }                                                                                                                  \
+    static int name(const omni_call *call, omni_pool *pool) {                                                          \
+        return each_range(call, pool, call->uniforms[0].i * call->uniforms[1].i, 1, name##_values);                    \
+    }
+ACTIVATION(silu)
+ACTIVATION(gelu)
+ACTIVATION(gelu_tanh)
+#undef ACTIVATION
+
+static void silu_mul_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    for (int64_t t = begin; t < end; t++) {
+        const float *gate = (const float *)call->planes[0] + 2 * t * n, *up = gate + n;
+        float *y = (float *)call->outputs[0] + t * n;
+        VECTORS(n, vf_store(y + i, silu_of(vf_load(gate + i)) * vf_load(up + i)),
+                vf_store_part(y + i, silu_of(vf_load_part(gate + i, left)) * vf_load_part(up + i, left), left));
+    }
+}
+static int silu_mul(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, silu_mul_rows);
+}
+
+/* sin(x)^2: reduced by whole multiples of pi in three steps, then the series of the sine. */
+INLINE vf square_sine(vf x) {
+    const vf magic = vf_set(12582912.0f);
+    vf turns = vf_fma(x, vf_set(0.318309886f), magic) - magic;
+    vf r = vf_fma(turns, vf_set(-3.140625f), x);
+    r = vf_fma(turns, vf_set(-9.67025756835937500e-4f), r);
+    r = vf_fma(turns, vf_set(-6.27711353e-7f), r);
+    r = vf_max(vf_min(r, vf_set(1.6f)), vf_set(-1.6f)); /* beyond 1e6 a float holds no angle: stay bounded */
+    vf s = r * r;
+    vf p = vf_set(2.7557319e-6f);
+    p = vf_fma(p, s, vf_set(-1.9841270e-4f));
+    p = vf_fma(p, s, vf_set(8.3333333e-3f));
+    p = vf_fma(p, s, vf_set(-0.16666667f));
+    p = vf_fma(p, s, vf_set(1.0f)) * r;
+    return p * p;
+}
+
+/* snake. Uniforms: T, C */
+static void snake_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t c = call->uniforms[1].i;
+    const float *frequency = call->planes[1], *amplitude = call->planes[2];
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * c;
+        float *y = (float *)call->outputs[0] + t * c;
+        VECTORS(c,
+                vf v = vf_load(x + i);
+                vf_store(y + i, vf_fma(square_sine(v * vf_load(frequency + i)), vf_load(amplitude + i), v)),
+                vf v = vf_load_part(x + i, left);
+                vf_store_part(y + i,
+                              vf_fma(square_sine(v * vf_load_part(frequency + i, left)), vf_load_part(amplitude + i, left),
+                                     v),
+                              left));
+    }
+}
+static int snake(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, snake_rows);
+}
+
+/* Sums and gathers -------------------------------------------------------------------------------------------- */
+
+/* add. Uniforms: T, N, R */
+static void add_rows_of(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i, stride = call->uniforms[2].i > 1 ? n : 0;
+    for (int64_t t = begin; t < end; t++) {
+        const float *a = (const float *)call->planes[0] + t * n, *b = (const float *)call->planes[1] + t * stride;
+        float *y = (float *)call->outputs[0] + t * n;
+        VECTORS(n, vf_store(y + i, vf_load(a + i) + vf_load(b + i)), for (; i < n; i++) y[i] = a[i] + b[i]);
+    }
+}
+static int add(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, add_rows_of);
+}
+
+/* add_gated. Uniforms: T, N */
+static void add_gated_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * n, *s = (const float *)call->planes[1] + t * n;
+        float *y = (float *)call->outputs[0] + t * n;
+        vf gate = sigmoid_of(vf_set(((const float *)call->planes[2])[t]));
+        VECTORS(n, vf_store(y + i, vf_fma(gate, vf_load(s + i), vf_load(x + i))),
+                vf_store_part(y + i, vf_fma(gate, vf_load_part(s + i, left), vf_load_part(x + i, left)), left));
+    }
+}
+static int add_gated(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, add_gated_rows);
+}
+
+INLINE int all_below(const int32_t *ids, int64_t count, int64_t least, int64_t limit) {
+    for (int64_t i = 0; i < count; i++)
+        if (ids[i] < least || ids[i] >= limit)
+            return 0;
+    return 1;
+}
+
+/* y (+)= scale * row of n values at `row`. */
+INLINE void take_row(weight_kind kind, const void *values, const uint16_t *scales, int64_t row, int64_t n, float *y,
+                     int first) {
+    int64_t start = row * n;
+    VECTORS(n,
+            vf v;
+            if (kind == WEIGHT_F32) v = vf_load((const float *)values + start + i);
+            else if (kind == WEIGHT_F16) v = vf_load_half((const uint16_t *)values + start + i);
+            else v = vf_load_int8((const int8_t *)values + start + i) * vf_set(half_value(scales[(start + i) / BLOCK]));
+            vf_store(y + i, first ? v : v + vf_load(y + i)),
+            vf v = kind == WEIGHT_F32 ? vf_load_part((const float *)values + start + i, left)
+                                      : vf_load_half_part((const uint16_t *)values + start + i, left);
+            vf_store_part(y + i, first ? v : v + vf_load_part(y + i, left), left));
+}
+
+/* embed. Uniforms: V, N, T */
+static int embed_kind(const omni_call *call, weight_kind kind) {
+    int64_t v = call->uniforms[0].i, n = call->uniforms[1].i, t = call->uniforms[2].i;
+    int scaled = kind == WEIGHT_Q8_0;
+    const int32_t *ids = call->planes[1 + scaled];
+    if (!all_below(ids, t, 0, v))
+        return OMNI_BAD_INDEX;
+    for (int64_t i = 0; i < t; i++)
+        take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, ids[i], n, (float *)call->outputs[0] + i * n, 1);
+    return OMNI_DONE;
+}
+static int embed_f32(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_F32); }
+static int embed_f16(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_F16); }
+static int embed_q8_0(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_Q8_0); }
+
+/* embed_sum. Uniforms: V, N, T, Q, scale */
+static int embed_sum_kind(const omni_call *call, weight_kind kind) {
+    int64_t v = call->uniforms[0].i, n = call->uniforms[1].i, t = call->uniforms[2].i, q = call->uniforms[3].i;
+    int scaled = kind == WEIGHT_Q8_0;
+    const int32_t *ids = call->planes[1 + scaled], *offsets = call->planes[2 + scaled];
+    float scale = (float)call->uniforms[4].f;
+    for (int64_t i = 0; i < t * q; i++) {
+        int64_t row = (int64_t)ids[i] + offsets[i % q];
+        if (row < 0 || row >= v)
+            return OMNI_BAD_INDEX;
+    }
+    for (int64_t i = 0; i < t; i++) {
+        float *y = (float *)call->outputs[0] + i * n;
+        memset(y, 0, (size_t)n * sizeof *y);
+        for (int64_t j = 0; j < q; j++)
+            take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, (int64_t)ids[i * q + j] + offsets[j], n, y, 0);
+        for (int64_t j = 0; j < n; j++)
+            y[j] *= scale;
+    }
+    return OMNI_DONE;
+}
+static int embed_sum_f32(const omni_call *call, omni_pool *pool) { return (void)pool, embed_sum_kind(call, WEIGHT_F32); }
+static int embed_sum_f16(const omni_call *call, omni_pool *pool) { return (void)pool, embed_sum_kind(call, WEIGHT_F16); }
+static int embed_sum_q8_0(const omni_call *call, omni_pool *pool) {
+    return (void)pool, embed_sum_kind(call, WEIGHT_Q8_0);
+}
+
+/* splice and add_rows. Uniforms: T, N, M */
+static int splice(const omni_call *call, omni_pool *pool) {
+    int64_t t = call->uniforms[0].i, n = call->uniforms[1].i, m = call->uniforms[2].i;
+    const int32_t *index = call->planes[2];
+    (void)pool;
+    if (!all_below(index, t, INT32_MIN, m))
+        return OMNI_BAD_INDEX;
+    for (int64_t i = 0; i < t; i++) {
+        const float *from = index[i] < 0 ? (const float *)call->planes[0] + i * n
+                                         : (const float *)call->planes[1] + index[i] * n;
+        memcpy((float *)call->outputs[0] + i * n, from, (size_t)n * sizeof *from);
+    }
+    return OMNI_DONE;
+}
+
+static int add_rows(const omni_call *call, omni_pool *pool) {
+    int64_t t = call->uniforms[0].i, n = call->uniforms[1].i, m = call->uniforms[2].i;
+    const int32_t *index = call->planes[2];
+    (void)pool;
+    if (!all_below(index, t, INT32_MIN, m))
+        return OMNI_BAD_INDEX;
+    for (int64_t i = 0; i < t; i++) {
+        const float *h = (const float *)call->planes[0] + i * n, *x = (const float *)call->planes[1] + index[i] * n;
+        float *y = (float *)call->outputs[0] + i * n;
+        if (index[i] < 0)
+            memcpy(y, h, (size_t)n * sizeof *y);
+        else
+            for (int64_t j = 0; j < n; j++)
+                y[j] = h[j] + x[j];
+    }
+    return OMNI_DONE;
+}
