@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import omni_rt.ops  # noqa: F401 (fills the table)
-from omni_rt import native
+from omni_rt import native, ops
 from omni_rt.devices.cpu import CpuDevice
+from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
 from omni_rt.ops.contract import TABLE, Call, Native, Op
 from omni_rt.tensor import BLOCK, Tensor
@@ -139,8 +139,34 @@ def test_an_unknown_level_is_an_error_that_names_the_known_ones() -> None:
         CpuDevice(level="sse9")
 
 
+def test_the_loop_in_c_replays_the_same_bits(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of several pipelines and grids, replayed by C and by Python on changed inputs."""
+    rng = np.random.default_rng(0)
+    w = gpu.weight(rng.normal(size=(40, 64)), "q8_0")
+    x = gpu.zeros((3, 64))
+
+    def step() -> Tensor:
+        y = ops.matmul(x, w)
+        return ops.silu(ops.add(y, y))
+
+    monkeypatch.setattr(gpu.stream, "replayer", None)
+    by_python = gpu.capture(step)
+    expected = []
+    inputs = rng.normal(size=(3, 3, 64)).astype(np.float32)
+    for values in inputs:
+        gpu.write(x, values)
+        expected.append(by_python().numpy())
+    monkeypatch.undo()
+    assert gpu.stream.replayer is not None
+    by_c = gpu.capture(step)
+    for values, reference in zip(inputs, expected, strict=True):
+        gpu.write(x, values)
+        assert (by_c().numpy() == reference).all()
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+
+
 def test_numpy_level_uses_no_native_body() -> None:
     device = CpuDevice(level="numpy")
     x, w = device.tensor(np.ones((2, 4), np.float32)), device.weight(np.ones((3, 4), np.float32), "f32")
     assert device.pool is None
-    assert (TABLE["matmul"](x, w).numpy() == 4).all()
+    assert (ops.matmul(x, w).numpy() == 4).all()

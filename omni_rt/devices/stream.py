@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from omni_rt import native
 from omni_rt.devices.memory import round_up
 from omni_rt.errors import DeviceError
 
@@ -59,6 +60,9 @@ class Stream:
         self._set_group = lib.wgpuComputePassEncoderSetBindGroup
         self._dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
         self._lib = lib
+        module = native.load()
+        functions = (self._set_pipeline, self._set_group, self._dispatch)
+        self.replayer = None if module is None else native.Replayer(module, *map(self._address, functions))
         self._encoder: Any = None
         self._pass: Any = None
         self._pending = 0
@@ -96,11 +100,20 @@ class Stream:
             self._encoder = self._pass = None
             self._pending = 0
 
-    def prepare(self, recording: Sequence[Dispatch]) -> list[tuple[Any, Any, int, int, int]]:
-        """Return a recording in the form that `replay` takes: the C handles of each dispatch, and its grid."""
-        return [(d.pipeline._internal, d.group._internal, *d.grid) for d in recording]
+    def _address(self, pointer: Any) -> int:
+        return int(self._ffi.cast("uintptr_t", pointer))
 
-    def replay(self, recording: Sequence[Dispatch], prepared: Sequence[tuple[Any, Any, int, int, int]]) -> None:
+    def prepare(self, recording: Sequence[Dispatch]) -> Any:
+        """Return a recording in the form that `replay` takes: the C handles of each dispatch, and its grid.
+
+        It does not keep the recording alive.
+        """
+        handles = [(d.pipeline._internal, d.group._internal, *d.grid) for d in recording]
+        if self.replayer is None:
+            return handles
+        return self.replayer.pack([(self._address(p), self._address(g), x, y, z) for p, g, x, y, z in handles])
+
+    def replay(self, recording: Sequence[Dispatch], prepared: Any) -> None:
         """Submit a recording as one compute pass."""
         self.flush()
         self.issued += len(recording)
@@ -113,9 +126,13 @@ class Stream:
         self._encode(compute, prepared)
         self._gpu.queue.submit([encoder.finish()])
 
-    def _encode(self, compute: Any, prepared: Sequence[tuple[Any, Any, int, int, int]]) -> None:
-        """Encode a prepared recording into a compute pass and end it."""
+    def _encode(self, compute: Any, prepared: Any) -> None:
+        """Encode a prepared recording into a compute pass and end it: in C where that is built."""
         inner = compute._internal
+        if self.replayer is not None:
+            self.replayer.encode(self._address(inner), prepared)
+            compute.end()
+            return
         set_pipeline, set_group, dispatch_groups, null = self._set_pipeline, self._set_group, self._dispatch, self._ffi.NULL
         last = None
         for pipeline, group, x, y, z in prepared:
