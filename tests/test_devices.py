@@ -1,0 +1,204 @@
+"""Devices: memory, views, capture and replay, fallbacks, strict mode, budgets, the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from omni_rt import DeviceError, OutOfMemoryError, ops
+from omni_rt.devices import open_device
+from omni_rt.devices.device import Device
+from omni_rt.devices.webgpu import WebGpuDevice
+from omni_rt.ops.contract import op
+
+RNG = np.random.default_rng(4)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+@op("x[T, N] -> y[T, N]", domain=())
+def without_kernel(x: Any) -> Any:
+    """Three times x; has no GPU kernel, so that a fallback can be watched."""
+    return x * 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _remove_the_op_of_this_test() -> Iterator[None]:
+    from omni_rt.ops.contract import TABLE
+
+    TABLE.pop("without_kernel", None)
+    yield
+
+
+@pytest.fixture
+def lenient() -> Iterator[Device]:
+    with open_device("wgpu") as opened:
+        yield opened
+
+
+def test_values_come_back_as_they_went(device: Device) -> None:
+    for values in (normal(3, 5), np.arange(7, dtype=np.int32), normal(4, 6).astype(np.float16), normal(0, 8)):
+        got = device.tensor(values).numpy()
+        np.testing.assert_array_equal(got, values.astype(got.dtype))
+    assert device.tensor(np.arange(3)).dtype == "i32"
+    assert device.tensor(np.arange(4, dtype=np.float64)).dtype == "f32"
+
+
+def test_a_view_starts_at_any_row(device: Device) -> None:
+    values = normal(9, 3)
+    tensor = device.tensor(values)
+    for start in range(9):
+        np.testing.assert_array_equal(tensor[start:].numpy(), values[start:])
+        doubled = ops.add(tensor[start : start + 1], tensor[start : start + 1])
+        np.testing.assert_array_equal(doubled.numpy(), 2 * values[start : start + 1])
+    np.testing.assert_array_equal(tensor[-1].numpy(), values[-1])
+    with pytest.raises(IndexError):
+        tensor[9]
+    with pytest.raises(IndexError, match="step"):
+        tensor[::2]
+
+
+def test_a_write_lands_between_the_ops_around_it(device: Device) -> None:
+    state = device.zeros((2, 4))
+    before = ops.add(state, state)
+    device.write(state, np.ones((2, 4)))
+    after = ops.add(state, state)
+    np.testing.assert_array_equal(before.numpy(), np.zeros((2, 4)))
+    np.testing.assert_array_equal(after.numpy(), np.full((2, 4), 2))
+
+
+def test_replay_gives_the_same_bits_and_follows_its_state(device: Device) -> None:
+    state = device.zeros((1, 64))
+    weight = device.weight(normal(64, 64) / 8, "f32")
+
+    def step() -> Any:
+        x = state
+        for _ in range(5):
+            x = ops.silu(ops.matmul(x, weight))
+        return x
+
+    captured = device.capture(step)
+    first_input, second_input = normal(1, 64), normal(1, 64)
+    device.write(state, first_input)
+    first = captured().numpy()
+    np.testing.assert_array_equal(step().numpy(), first)
+    device.write(state, second_input)
+    second = captured().numpy()
+    assert not np.array_equal(first, second)
+    device.write(state, first_input)
+    scratch = [ops.add(state, state) for _ in range(20)]
+    np.testing.assert_array_equal(captured().numpy(), first)
+    np.testing.assert_array_equal(scratch[3].numpy(), 2 * first_input)
+
+
+def test_a_capture_records_once_per_argument(gpu: WebGpuDevice) -> None:
+    calls = []
+    state = gpu.tensor(normal(1, 8))
+
+    def step(count: int) -> Any:
+        calls.append(count)
+        x = state
+        for _ in range(count):
+            x = ops.add(x, state)
+        return x
+
+    captured = gpu.capture(step)
+    results = [captured(count).numpy() for count in (1, 3, 1, 3)]
+    assert calls == [1, 3]
+    np.testing.assert_allclose(results[0] * 2, results[1], rtol=1e-6)
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_a_captured_step_must_not_read_or_upload(gpu: WebGpuDevice) -> None:
+    state = gpu.tensor(normal(1, 8))
+    with pytest.raises(DeviceError, match="read"):
+        gpu.capture(lambda: ops.add(state, state).numpy())()
+    with pytest.raises(DeviceError, match="upload"):
+        gpu.capture(lambda: gpu.tensor(np.ones(3)))()
+    np.testing.assert_array_equal(ops.add(state, state).numpy(), 2 * state.numpy())
+
+
+def test_a_call_without_a_kernel_runs_on_the_cpu_and_is_counted(lenient: Device) -> None:
+    values = normal(2, 3)
+    got = without_kernel(lenient.tensor(values))
+    np.testing.assert_array_equal(got.numpy(), values * 3)
+    assert lenient.fallbacks == {"without_kernel": 1}
+
+
+def test_strict_refuses_a_fallback_and_says_for_what(gpu: WebGpuDevice) -> None:
+    with pytest.raises(DeviceError, match=r"without_kernel\(x\[2, 3\] f32"):
+        without_kernel(gpu.tensor(normal(2, 3)))
+
+
+def test_disagreeing_operands_are_named(device: Device) -> None:
+    with pytest.raises(ValueError, match=r"w\[5, 7\].*K = 7.*K = 6"):
+        ops.matmul(device.tensor(normal(2, 6)), device.tensor(normal(5, 7)))
+    with pytest.raises(TypeError, match="epsilon"):
+        ops.rms_norm(device.tensor(normal(2, 6)), device.tensor(normal(6)))
+
+
+@pytest.mark.parametrize("name", ["cpu", "wgpu"])
+def test_a_budget_refuses_what_does_not_fit_before_it_is_made(name: str) -> None:
+    with open_device(name, max_memory=1 << 20) as device:
+        kept = device.weight(np.zeros((256, 256), np.float32), "f32")
+        with pytest.raises(OutOfMemoryError) as caught:
+            device.weight(np.zeros((1024, 256), np.float32), "f32")
+        assert caught.value.needed == 1 << 20
+        assert caught.value.available == (1 << 20) - (1 << 18)
+        assert device.ledger.used["weights"] == kept.nbytes == 1 << 18
+
+
+def test_dropped_activations_are_used_again(gpu: WebGpuDevice) -> None:
+    x = gpu.tensor(normal(64, 64))
+    for _ in range(3):
+        ops.add(x, x)
+    held = gpu.ledger.total
+    for _ in range(200):
+        ops.add(x, x)
+    assert gpu.ledger.total == held
+
+
+def test_a_tensor_above_the_binding_limit_is_split_by_rows(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, x = normal(200, 64), normal(3, 64)
+    monkeypatch.setattr(gpu, "max_binding", 64 * 64 * 4)
+    for dtype in ("f32", "f16", "q8_0"):
+        split = gpu.weight(values, dtype)
+        whole_rows = split.numpy()
+        if dtype == "f32":
+            assert [len(part) for part in split.parts] == [64, 64, 64, 8]
+        np.testing.assert_allclose(ops.matmul(gpu.tensor(x), split).numpy(), x @ whole_rows.T, atol=1e-4)
+        ids = np.array([0, 63, 64, 199, 128], np.int32)
+        np.testing.assert_array_equal(ops.embed(split, gpu.tensor(ids)).numpy(), whole_rows[ids])
+
+
+def test_the_trace_has_a_line_per_dispatch(gpu: WebGpuDevice) -> None:
+    x, w = gpu.tensor(normal(2, 32)), gpu.weight(normal(8, 32), "f32")
+    gpu.trace = []
+    try:
+        ops.silu(ops.matmul(x, w))
+        lines = gpu.trace
+    finally:
+        gpu.trace = None
+    assert [line.op for line in lines] == ["matmul", "silu"]
+    assert all(line.microseconds >= 0 and line.nbytes > 0 for line in lines)
+    assert lines[0].dims["K"] == 32
+
+
+def test_an_unknown_device_and_a_missing_adapter_are_named() -> None:
+    with pytest.raises(DeviceError, match="auto, cpu, wgpu"):
+        open_device("cuda")
+    with pytest.raises(DeviceError, match=r"wgpu:0 = "):
+        open_device("wgpu:99")
+
+
+def test_memory_is_given_back(gpu: WebGpuDevice) -> None:
+    before = gpu.ledger.used["weights"]
+    weight = gpu.weight(normal(128, 128), "f32")
+    assert gpu.ledger.used["weights"] == before + 128 * 128 * 4
+    del weight
+    assert gpu.ledger.used["weights"] == before
