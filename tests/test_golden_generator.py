@@ -140,3 +140,80 @@ def test_an_unknown_scenario_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "opera" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+TTS = Path(__file__).parent / "goldens" / "tts-seed1"
+VOICES = sorted(path.name for path in TTS.iterdir() if path.name.startswith("tiny-"))
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_voice_scores_follow_from_the_logits(name: str) -> None:
+    kept = read_tensors(TTS / name / "golden.safetensors")
+    config = json.loads((TTS / name / "config.json").read_text(encoding="utf-8"))["talker_config"]
+    index = json.loads((TTS / name / "golden.json").read_text(encoding="utf-8"))
+    stop, books = config["codec_eos_token_id"], config["code_predictor_config"]["vocab_size"]
+    checked = 0
+    for case, entry in index.items():
+        if f"{case}.logits" not in kept or entry["generate_kwargs"]["do_sample"]:
+            continue
+        tokens = kept[f"{case}.code0"][0].tolist()
+        for step, logits in enumerate(kept[f"{case}.logits"][0].astype(np.float64)):
+            scores = logits.copy()
+            for token in set(tokens[:step]):
+                scores[token] *= 1.05 if scores[token] < 0 else 1 / 1.05
+            allowed = [*range(books), *([stop] if step >= 2 else [])]  # no stop among the first two tokens
+            assert allowed[int(np.argmax(scores[allowed]))] == tokens[step], (case, step)
+            checked += 1
+    assert checked >= 4
+
+
+@pytest.mark.parametrize("name", VOICES)
+def test_voice_prompts_are_projected_text_plus_codec_rows(name: str) -> None:
+    kept, weights = (read_tensors(TTS / name / f"{part}.safetensors") for part in ("golden", "model"))
+    index = json.loads((TTS / name / "golden.json").read_text(encoding="utf-8"))
+    layers = ("linear_fc1.weight", "linear_fc1.bias", "linear_fc2.weight", "linear_fc2.bias")
+    projection = {key: weights[f"talker.text_projection.{key}"].astype(np.float64) for key in layers}
+    for case, entry in index.items():
+        if case in ("variant", "clone"):
+            continue
+        rows = weights["talker.model.text_embedding.weight"][entry["input_ids"][:3]].astype(np.float64)
+        inner = rows @ projection["linear_fc1.weight"].T + projection["linear_fc1.bias"]
+        inner /= 1 + np.exp(-inner)
+        role = inner @ projection["linear_fc2.weight"].T + projection["linear_fc2.bias"]
+        start = len(entry.get("instruct_ids", ())) if "1b7" in name else 0  # the small model drops the instruction
+        assert np.abs(kept[f"{case}.prefill_embeds"][0, start : start + 3] - role).max() < 1e-5, case
+
+
+def test_codec_lengths_are_whole_frames() -> None:
+    kept = read_tensors(TTS / "codec_golden.safetensors")
+    index = json.loads((TTS / "codec_golden.json").read_text(encoding="utf-8"))
+    for clip in "abcde":
+        samples = index[f"encode.{clip}"]["samples"]
+        assert kept[f"encode.{clip}.codes"].shape == (-(-samples // 1920), 16)
+        assert np.array_equal(kept[f"encode.{clip}.codes"], kept[f"encode.{clip}.codes_all"][:16].T)
+    assert len(kept["decode.full.wav"]) == 1920 * len(kept["decode.codes"])
+    assert np.abs(kept["decode.short.wav"] - kept["decode.full.wav"][: 3 * 1920]).max() < 1e-5
+    assert 0.05 < index["decode.rms"] < 0.6
+
+
+def test_tiny_voice_checkpoints_have_the_tensors_of_the_reference(tmp_path: Path) -> None:
+    for size, kind in (("1b7", "custom_voice"), ("0b6", "custom_voice"), ("1b7", "voice_design"), ("0b6", "base")):
+        out = tmp_path / f"{size}-{kind}"
+        command = [sys.executable, str(TOOLS / "make_tiny_tts.py"), "--size", size, "--kind", kind, "--out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+        loaded = TTS / f"tiny-{size}-{kind.replace('_', '')}"  # the reference took every name of this one
+        for made, kept in ((out, loaded), (out / "speech_tokenizer", TTS / "speech_tokenizer")):
+            shapes = [{key: values.shape for key, values in read_tensors(part / "model.safetensors").items()}
+                      for part in (made, kept)]  # fmt: skip
+            assert shapes[0] == shapes[1]
+        assert (out / "config.json").read_bytes() == (loaded / "config.json").read_bytes()
+        assert (out / "model.safetensors").read_bytes() != (loaded / "model.safetensors").read_bytes()
+
+
+def test_the_shipped_checkpoint_is_what_its_tool_makes(tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOLS / "make_tiny.py"), "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    shipped = TOOLS.parent / "omni_rt" / "tiny"
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (shipped / path.name).read_bytes(), path.name
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 3e6

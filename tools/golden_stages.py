@@ -16,8 +16,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def to_numpy(value: torch.Tensor) -> np.ndarray:
-    """Copy a tensor to a contiguous NumPy array."""
-    return np.ascontiguousarray(value.detach().cpu().numpy())
+    """Copy a tensor to a NumPy array; a copy, because the reference adds in place here and there."""
+    return np.array(value.detach().cpu().numpy(), order="C")
 
 
 @contextmanager
