@@ -11,15 +11,14 @@ from typing import Any
 
 from omni_rt.devices.device import Device
 
-LEAST_SECONDS, MOST_SECONDS = 1.0, 10.0
 LEAST_RUNS = 5
 MOST_RUNS = 1000  # of a stage: a decoder's cache must hold them
 
 
-def milliseconds(run: Callable[[], object], synchronize: Callable[[], None]) -> float:
+def milliseconds(run: Callable[[], object], synchronize: Callable[[], None], seconds: float = 1.0) -> float:
     """Return the median time of a run in milliseconds, after one that warms up.
 
-    Runs are repeated for a second or more and five times or more, but slow ones for at most ten seconds.
+    Runs are repeated for `seconds` or more and five times or more, but slow ones no more than ten times that long.
     """
     run()
     synchronize()
@@ -29,8 +28,8 @@ def milliseconds(run: Callable[[], object], synchronize: Callable[[], None]) -> 
     def goes_on() -> bool:
         passed = time.perf_counter() - started
         if len(times) < LEAST_RUNS:
-            return not times or passed < MOST_SECONDS
-        return passed < LEAST_SECONDS and len(times) < MOST_RUNS
+            return not times or passed < 10 * seconds
+        return passed < seconds and len(times) < MOST_RUNS
 
     while goes_on():
         before = time.perf_counter()

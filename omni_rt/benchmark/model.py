@@ -92,14 +92,15 @@ def read_bandwidth(device: Device) -> float:
     return values.nbytes / time_ms / 1e6
 
 
-def measure_shape(shape: str, device: Device, *, quant: str | None, layers: int | None, context: int) -> Measurement:
+def measure_shape(shape: str, clock: Clock, *, quant: str | None, layers: int | None, context: int) -> Measurement:
     """Measure a component at full size, or its first `layers`, on random weights.
 
     A decoder has `context` positions behind it. Raises OutOfMemoryError.
     """
+    device = clock.device
     bandwidth = read_bandwidth(device)
     with metered(device) as cost:
-        stages = SHAPES[shape](RandomWeights(device, quant=quant), layers, context)
+        stages = SHAPES[shape](clock, RandomWeights(device, quant=quant), layers, context)
     return Measurement(
         shape, device.name, quant, layers, context, bandwidth, stages,
         *python_cost(cost), fallbacks=dict(device.fallbacks),
@@ -107,18 +108,19 @@ def measure_shape(shape: str, device: Device, *, quant: str | None, layers: int 
 
 
 def measure_checkpoint(
-    name: str, checkpoint: Checkpoint, config: Qwen3OmniConfig, device: Device, *, quant: str | None, context: int
+    name: str, checkpoint: Checkpoint, config: Qwen3OmniConfig, clock: Clock, *, quant: str | None, context: int
 ) -> Measurement:
     """Measure every stage of a checkpoint, all components on one device. Raises the errors of loading."""
+    device = clock.device
     bandwidth = read_bandwidth(device)
     with metered(device) as cost:
         parts = load_components(
             checkpoint, config, dict.fromkeys(PREFIXES, device), quant=quant, context=context + 3 * MOST_STEPS,
             progress=lambda done, total: None,
         )  # fmt: skip
-        stages = audio_stages(parts.audio_encoder) + thinker_stages(parts.thinker, context)
+        stages = audio_stages(clock, parts.audio_encoder) + thinker_stages(clock, parts.thinker, context)
         if parts.talker is not None and parts.code2wav is not None:
-            stages += talker_stages(parts.talker, context) + vocoder_stages(parts.code2wav)
+            stages += talker_stages(clock, parts.talker, context) + vocoder_stages(clock, parts.code2wav)
     return Measurement(
         name, device.name, quant, None, context, bandwidth, stages,
         *python_cost(cost), fallbacks=dict(device.fallbacks),
@@ -130,16 +132,23 @@ def python_cost(cost: PythonCost) -> tuple[float | None, float | None]:
     return (min(cost.record) if cost.record else None, median(cost.replay) if cost.replay else None)
 
 
-def stage(name: str, unit: str, device: Device, run: Callable[[], object], nbytes: int | None = None) -> Stage:
-    """Measure a stage that can be repeated at will."""
-    run()
-    device.synchronize()
-    before = dispatches(device)
-    run()
-    device.synchronize()
-    after = dispatches(device)
-    issued = None if before is None or after is None else after - before
-    return Stage(name, unit, milliseconds(run, device.synchronize), issued, nbytes)
+@dataclass(frozen=True)
+class Clock:
+    """Times stages on one device, each for `seconds` or more."""
+
+    device: Device
+    seconds: float
+
+    def stage(self, name: str, unit: str, run: Callable[[], object], nbytes: int | None = None) -> Stage:
+        """Measure a stage that can be repeated at will."""
+        run()
+        self.device.synchronize()
+        before = dispatches(self.device)
+        run()
+        self.device.synchronize()
+        after = dispatches(self.device)
+        issued = None if before is None or after is None else after - before
+        return Stage(name, unit, milliseconds(run, self.device.synchronize, self.seconds), issued, nbytes)
 
 
 def decode_bytes(decoder: Decoder, positions: int) -> int:
@@ -159,13 +168,13 @@ def decode_bytes(decoder: Decoder, positions: int) -> int:
     return total + config.layers * seen * 2 * config.kv_heads * config.head_dim * 4
 
 
-def thinker_stages(thinker: Thinker, context: int) -> list[Stage]:
+def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     """Measure the Thinker: a short prompt, and decoding with every token read back."""
-    device, rows = thinker.device, min(PROMPT_ROWS, thinker.cache.rows)
+    rows = min(PROMPT_ROWS, thinker.cache.rows)
     ids = np.random.default_rng(0).integers(0, thinker.config.vocabulary, max(context, rows)).tolist()
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
-    stages = [stage(f"thinker, prompt of {rows}", "prompt", device, partial(thinker.prefill, prompt))]
+    stages = [clock.stage(f"thinker, prompt of {rows}", "prompt", partial(thinker.prefill, prompt))]
     nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
     for sampling in (GREEDY_AGAIN, GREEDY):
         prefill = thinker.prefill(prompt)
@@ -173,13 +182,13 @@ def thinker_stages(thinker: Thinker, context: int) -> list[Stage]:
         thinker.cache.extend(context)
         behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
         tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=sampling)
-        decode = stage("thinker, decoding", "token", device, partial(next, tokens), nbytes)
+        decode = clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes)
     return [*stages, decode]
 
 
-def talker_stages(talker: Talker, context: int) -> list[Stage]:
+def talker_stages(clock: Clock, talker: Talker, context: int) -> list[Stage]:
     """Measure a frame of speech: one step of the Talker, the passes of the code predictor, and both."""
-    device, predictor = talker.device, talker.predictor
+    predictor = talker.predictor
     rows = np.random.default_rng(0).standard_normal((9, talker.config.decoder.width)).astype(np.float32)
     positions = np.broadcast_to(np.arange(9, dtype=np.float32), (3, 9))
 
@@ -206,50 +215,52 @@ def talker_stages(talker: Talker, context: int) -> list[Stage]:
         talker.cache.extend(max(context - 9, 0))
         state = step(sampling)
         stages = [
-            stage("talker", "frame", device, partial(code, sampling), read),
-            stage("code predictor", "frame", device, partial(predict, state, sampling), passes),
-            stage("talker and code predictor", "frame", device, partial(frame, sampling), read + passes),
+            clock.stage("talker", "frame", partial(code, sampling), read),
+            clock.stage("code predictor", "frame", partial(predict, state, sampling), passes),
+            clock.stage("talker and code predictor", "frame", partial(frame, sampling), read + passes),
         ]
     return stages
 
 
-def vocoder_stages(vocoder: Code2Wav) -> list[Stage]:
+def vocoder_stages(clock: Clock, vocoder: Code2Wav) -> list[Stage]:
     """Measure the vocoder: chunks of 4 frames that follow others, and of 25 frames, 2 s of speech."""
     config, random = vocoder.config, np.random.default_rng(0)
     stages = []
     for frames in (4, 25):
         codes = random.integers(0, config.codebook_size, (config.codebooks, frames)).astype(np.int32)
         stream = vocoder.stream()
-        stages.append(stage(f"code2wav, {frames} frames", "chunk", vocoder.device, partial(stream.push, codes)))
+        stages.append(clock.stage(f"code2wav, {frames} frames", "chunk", partial(stream.push, codes)))
     return stages
 
 
-def audio_stages(encoder: AudioEncoder) -> list[Stage]:
+def audio_stages(clock: Clock, encoder: AudioEncoder) -> list[Stage]:
     """Measure the audio encoder on 8 seconds of log-mel frames."""
     mel = np.random.default_rng(0).standard_normal((800, encoder.config.mels)).astype(np.float32)
-    return [stage("audio encoder, 8 s", "clip", encoder.device, partial(encoder, mel))]
+    return [clock.stage("audio encoder, 8 s", "clip", partial(encoder, mel))]
 
 
-def _thinker(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+def _thinker(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     config, room = full_size.thinker(layers), context + MOST_STEPS + PROMPT_ROWS
-    return thinker_stages(Thinker(weights.at("thinker."), config, context=room, accept_layer=0, stop_id=-1), context)
+    thinker = Thinker(weights.at("thinker."), config, context=room, accept_layer=0, stop_id=-1)
+    return thinker_stages(clock, thinker, context)
 
 
-def _talker(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+def _talker(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     config, room = full_size.talker(layers), context + 3 * MOST_STEPS
     predictor = CodePredictor(weights.at("talker."), config)
-    return talker_stages(Talker(weights.at("talker."), config, full_size.TOKENS, predictor, context=room), context)
+    talker = Talker(weights.at("talker."), config, full_size.TOKENS, predictor, context=room)
+    return talker_stages(clock, talker, context)
 
 
-def _code2wav(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
-    return vocoder_stages(Code2Wav(weights.at("code2wav."), full_size.code2wav(layers)))
+def _code2wav(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    return vocoder_stages(clock, Code2Wav(weights.at("code2wav."), full_size.code2wav(layers)))
 
 
-def _audio(weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
-    return audio_stages(AudioEncoder(weights.at("thinker.audio_tower."), full_size.audio_encoder(layers)))
+def _audio(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    return audio_stages(clock, AudioEncoder(weights.at("thinker.audio_tower."), full_size.audio_encoder(layers)))
 
 
-SHAPES: dict[str, Callable[[RandomWeights, int | None, int], list[Stage]]] = {
+SHAPES: dict[str, Callable[[Clock, RandomWeights, int | None, int], list[Stage]]] = {
     "thinker": _thinker,
     "talker": _talker,
     "code2wav": _code2wav,

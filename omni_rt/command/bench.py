@@ -36,14 +36,17 @@ Examples:
 @click.option(
     "--layers", type=click.IntRange(1), help="Only the first layers; one of the Thinker takes 0.7 GB as q8_0."
 )
+@click.option("--seconds", type=click.FloatRange(0, 60), default=1.0, show_default=True, help="Time for each stage.")
 @device_option
 @report_options
-def model(shape: str, ref: str, quant: str, context: int, layers: int | None, device: str, report: Report) -> None:
+def model(
+    shape: str, ref: str, quant: str, context: int, layers: int | None, seconds: float, device: str, report: Report
+) -> None:
     """Time a model stage by stage: dispatches, Python per dispatch, milliseconds, GB/s.
 
     Weights are random and made in place: nothing is read or downloaded. A decoder's --context is filled with zeros.
     """
-    from omni_rt.benchmark.model import measure_checkpoint, measure_shape
+    from omni_rt.benchmark.model import Clock, measure_checkpoint, measure_shape
 
     precision = None if quant == "f32" else quant
     if shape == "omni-tiny":
@@ -56,10 +59,12 @@ def model(shape: str, ref: str, quant: str, context: int, layers: int | None, de
         directory = resolve(ref, local_files_only=True)
         config, checkpoint = Qwen3OmniConfig.from_directory(directory), SafetensorsCheckpoint(directory)
         with open_named(device) as opened:
-            found = measure_checkpoint(ref, checkpoint, config, opened, quant=precision, context=context)
+            found = measure_checkpoint(
+                ref, checkpoint, config, Clock(opened, seconds), quant=precision, context=context
+            )
     else:
         with open_named(device) as opened:
-            found = measure_shape(shape, opened, quant=precision, layers=layers, context=context)
+            found = measure_shape(shape, Clock(opened, seconds), quant=precision, layers=layers, context=context)
     if report.as_json:
         report.result(found.as_json())
         return

@@ -1,0 +1,266 @@
+"""Every command does its work from end to end on the shipped model, and leaves stdout to its result."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+
+from omni_rt.command import group
+from omni_rt.command.conversation import content
+from omni_rt.command.report import printable
+from omni_rt.errors import InputError
+from tests.command_line import QUESTION, SHORT, Program, separately, start
+
+SPOKEN = ("--seed", "1", "--max-new-tokens", "12")
+"""A reply of the shipped model that is short and has speech."""
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    return Program(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("device", ["cpu", "wgpu"])
+def test_chat_answers_a_spoken_question_in_text_and_speech(program: Program, tmp_path: Path, device: str) -> None:
+    answer = tmp_path / "answer.wav"
+    done = program("chat", QUESTION, "--speech", "-o", str(answer), "--device", device, "--strict", *SPOKEN)
+    assert done.code == 0, done.err
+    samples, rate = soundfile.read(answer)
+    assert rate == 24000 and len(samples) > 0 and np.abs(samples).max() > 0
+    assert done.out.strip(), "no text on stdout"
+    assert "first token" in done.err and "first audio" in done.err and "RTF" in done.err
+    assert "first token" not in done.out
+
+
+def test_json_is_all_that_stdout_holds_and_repeats_with_the_seed(program: Program, tmp_path: Path) -> None:
+    answer = str(tmp_path / "answer.flac")
+    replies = [
+        json.loads(program("chat", QUESTION, "-o", answer, "--device", "cpu", "--json", "-q", *SPOKEN).out)
+        for _ in range(2)
+    ]
+    first, second = replies
+    assert first["audio"] == answer and first["sample_rate"] == 24000 and first["seed"] == 1
+    assert first["audio_seconds"] == pytest.approx((1920 * first["frames"] - 555) / 24000)
+    assert first["timings"]["first_audio_ms"] > first["timings"]["first_token_ms"] > 0
+    assert (first["text"], first["token_ids"], first["frames"]) == (
+        second["text"],
+        second["token_ids"],
+        second["frames"],
+    )
+
+
+def test_quiet_leaves_stderr_empty(program: Program) -> None:
+    done = program("chat", "hello", "--device", "cpu", "-q", "--seed", "0", "--max-new-tokens", "64")
+    assert done.code == 0 and done.err == ""
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_speech_is_written_in_the_format_of_the_suffix(program: Program, tmp_path: Path, suffix: str) -> None:
+    answer = tmp_path / f"answer.{suffix}"
+    assert program("chat", QUESTION, "-o", str(answer), "--device", "cpu", *SPOKEN).code == 0
+    assert soundfile.info(answer).format == suffix.upper()
+
+
+def test_speech_goes_to_stdout_as_a_wav_and_text_to_stderr(tmp_path: Path) -> None:
+    code, out, err = separately("chat", QUESTION, "-o", "-", "--device", "cpu", *SPOKEN, cwd=tmp_path)
+    assert code == 0, err
+    samples, rate = soundfile.read(io.BytesIO(out))
+    assert rate == 24000 and len(samples) > 0
+    assert len(err.splitlines()) >= 2  # the text, then the timings
+    assert not list(tmp_path.iterdir())
+
+
+def test_speech_without_a_file_goes_to_answer_wav(tmp_path: Path) -> None:
+    code, _, err = separately("chat", QUESTION, "--speech", "--device", "cpu", *SPOKEN, cwd=tmp_path)
+    assert code == 0, err
+    assert [file.name for file in tmp_path.iterdir()] == ["answer.wav"]
+    assert "answer.wav" in err
+
+
+def test_text_files_and_audio_beside_a_text_are_taken(program: Program, tmp_path: Path) -> None:
+    written = tmp_path / "question.txt"
+    written.write_text("hello", encoding="utf-8")
+    from_file = program("chat", str(written), "--device", "cpu", "--json", *SHORT)
+    from_text = program("chat", "hello", "--device", "cpu", "--json", *SHORT)
+    with_audio = program("chat", "hello", "--audio", QUESTION, "--device", "cpu", "--json", *SHORT)
+    ids = [json.loads(done.out)["token_ids"] for done in (from_file, from_text, with_audio)]
+    assert ids[0] == ids[1]
+    assert ids[2] != ids[1], "the recording changed nothing"
+
+
+def test_each_component_can_be_placed(program: Program, tmp_path: Path) -> None:
+    answer = str(tmp_path / "answer.wav")
+    here = ("chat", QUESTION, "-o", answer, "--json", *SPOKEN)
+    alone = json.loads(program(*here, "--device", "cpu").out)
+    placed = program(
+        *here, "--device", "cpu", "--place", "thinker=wgpu,audio_encoder=wgpu", "--placement", "talker=cpu"
+    )
+    assert placed.code == 0, placed.err
+    assert json.loads(placed.out)["token_ids"] == alone["token_ids"]
+
+
+def test_quantised_weights_answer(program: Program) -> None:
+    done = program("chat", "hello", "--device", "cpu", "--quant", "q8_0", "--json", *SHORT)
+    assert done.code == 0 and len(json.loads(done.out)["token_ids"]) == 4
+
+
+def test_trace_prints_a_line_per_dispatch(program: Program) -> None:
+    done = program("chat", "hello", "--device", "wgpu", "--trace", "--max-new-tokens", "2", "--seed", "0")
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.endswith("GB/s")]
+    assert len(lines) > 40 and all(" us " in line for line in lines)
+    assert any(line.startswith("matmul") and "K=64" in line for line in lines)
+
+
+def test_a_conversation_keeps_its_history(tmp_path: Path) -> None:
+    given = b"hello\n/help\nand then?\n/reset\nand then?\n/exit\nnever said\n"
+    code, out, err = separately("chat", "--device", "cpu", *SHORT, "-q", cwd=tmp_path, given=given)
+    assert code == 0, err
+    assert b"/audio FILE" in out
+    replies = [line for line in out.decode().split("\n") if line and not line.startswith(("/", "Anything"))]
+    again = separately("chat", "and then?", "--device", "cpu", *SHORT, "-q", cwd=tmp_path)[1].decode().strip("\n")
+    assert replies[-1] == again, "a reply after /reset is not that of a new conversation"
+    assert replies[-1] != replies[-2], "the history changes nothing"
+
+
+def test_a_line_of_a_conversation_names_files_and_questions() -> None:
+    assert content("/audio is not a command alone".replace("/audio ", "")) == "is not a command alone"
+    assert content(f"/audio {QUESTION} what is said?") == [
+        {"type": "audio", "audio": QUESTION},
+        {"type": "text", "text": "what is said?"},
+    ]
+    with pytest.raises(InputError, match="/dance is no command"):
+        content("/dance")
+    with pytest.raises(InputError, match="does not exist"):
+        content("/audio nowhere.wav")
+
+
+def test_transcribe_names_files_and_goes_on_after_a_bad_one(program: Program, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("this is no audio")
+    done = program("transcribe", QUESTION, str(bad), QUESTION, "--device", "cpu", "--json", *SHORT)
+    assert done.code == 1
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [line["file"] for line in lines] == [QUESTION, QUESTION]
+    assert lines[0]["text"] == lines[1]["text"]
+    assert "bad.wav" in done.err and "not readable audio" in done.err
+
+
+def test_transcribe_prints_the_text_alone_for_one_file(program: Program) -> None:
+    one = program("transcribe", QUESTION, "--device", "cpu", *SHORT)
+    two = program("transcribe", QUESTION, QUESTION, "--device", "cpu", *SHORT)
+    assert one.code == two.code == 0
+    assert [line.partition(": ")[2] for line in two.out.splitlines()] == [one.out.strip("\n")] * 2
+
+
+def test_devices_lists_the_cpu_and_the_adapters(program: Program) -> None:
+    found = json.loads(program("devices", "--json").out)["devices"]
+    assert [entry["device"] for entry in found][:2] == ["cpu", "wgpu:0"]
+    assert found[1]["backend"] == "Vulkan" and found[1]["max-storage-buffer-binding-size"] >= 1 << 27
+    plain = program("devices").out
+    assert all(entry["what"] in plain for entry in found)
+
+
+def test_doctor_finds_everything_in_order_here(program: Program) -> None:
+    done = program("doctor", "--device", "wgpu", "--json")
+    assert done.code == 0, done.out
+    findings = {finding["what"]: finding for finding in json.loads(done.out)["findings"]}
+    assert {"Python", "packages", "audio files", "Vulkan loader", "wgpu:0", "model 'tiny'"} <= set(findings)
+    assert "computes" in findings["wgpu:0"]["found"]
+    assert not [finding for finding in findings.values() if finding["state"] == "missing"]
+
+
+def test_doctor_says_how_to_get_a_driver_when_there_is_none(tmp_path: Path) -> None:
+    hidden = {"VK_ICD_FILENAMES": "/nonexistent", "VK_DRIVER_FILES": "/nonexistent"}
+    code, out, err = separately("doctor", "--device", "wgpu", cwd=tmp_path, **hidden)
+    assert code == 3
+    assert "no adapter found" in out.decode() and "vulkan" in out.decode().lower()
+    assert "no Vulkan adapter" in err
+    assert separately("doctor", cwd=tmp_path, **hidden)[0] == 0, "the CPU needs no driver"
+
+
+def test_doctor_fails_when_a_package_is_missing(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omni_rt.command import doctor
+
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "a-package-that-is-not-there"))
+    done = program("doctor")
+    assert done.code == 1
+    assert "pip install a-package-that-is-not-there" in done.out
+
+
+def test_ops_lists_every_op_with_its_kernels(program: Program) -> None:
+    from omni_rt.ops.contract import TABLE
+
+    listed = [json.loads(line) for line in program("ops", "--json").out.splitlines()]
+    assert {entry["op"] for entry in listed} == set(TABLE)
+    matmul = program("ops", "matmul", "-v").out
+    assert TABLE["matmul"].signature in matmul and "matmul_q8_0_gemv" in matmul
+    assert program("ops", "matmulish").code == 2
+
+
+def test_bench_model_reports_stages_dispatches_and_python_time(program: Program) -> None:
+    done = program(
+        "bench", "model", "--shape", "talker", "--layers", "1", "--device", "wgpu", "--json", "--seconds", "0"
+    )
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    assert set(stages) == {"talker", "code predictor", "talker and code predictor"}
+    both = stages["talker and code predictor"]
+    assert both["dispatches"] == stages["talker"]["dispatches"] + stages["code predictor"]["dispatches"] > 100
+    assert found["record_us"] > found["replay_us"] > 0
+    assert found["read_gb_per_s"] > 0 and not found["fallbacks"]
+
+
+def test_bench_ops_times_an_op_against_reading(program: Program) -> None:
+    done = program("bench", "ops", "softmax", "--device", "cpu", "--seconds", "0.01", "--json")
+    assert done.code == 0, done.err
+    timings = [json.loads(line) for line in done.out.splitlines()]
+    assert any(timing["op"] == "softmax" and timing["microseconds"] > 0 for timing in timings)
+
+
+@pytest.mark.parametrize("command", [*group.COMMANDS, "bench model", "bench ops"])
+def test_help_has_examples(program: Program, command: str) -> None:
+    done = program(*command.split(), "--help")
+    assert done.code == 0
+    if command != "bench":
+        assert f"omni-rt {command}" in done.out.partition("Examples:")[2]
+
+
+def test_every_command_can_be_loaded_under_its_name() -> None:
+    context = click.Context(group.omni_rt)
+    for name in group.COMMANDS:
+        command = group.omni_rt.get_command(context, name)
+        assert command is not None and command.name == name
+
+
+def test_help_and_version_are_fast_and_open_no_device(tmp_path: Path) -> None:
+    code, out, _ = separately("--version", cwd=tmp_path)
+    assert code == 0 and b"omni-rt" in out
+    assert separately("--help", cwd=tmp_path)[0] == 0
+
+
+def test_what_steers_a_terminal_is_not_printed() -> None:
+    assert printable("a\x1b[2Jb\x07\nc\td") == "a\ufffd[2Jb\ufffd\nc\td"
+
+
+@pytest.mark.parametrize("wait", [0.6, 2.5])
+def test_ctrl_c_stops_at_once_and_leaves_no_file(tmp_path: Path, wait: float) -> None:
+    process = start("chat", QUESTION, "-o", "answer.wav", "--device", "wgpu", "--temperature", "0", cwd=tmp_path)
+    time.sleep(wait)
+    assert process.poll() is None, "it ended before it could be stopped"
+    before = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert time.perf_counter() - before < 0.4  # 0.2 s, and as much for a machine that is busy with other tests
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert not list(tmp_path.iterdir())
