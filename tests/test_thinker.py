@@ -112,6 +112,16 @@ def test_a_full_context_is_a_clear_error(thinker: Thinker) -> None:
         thinker.prefill(inputs)
 
 
+def test_a_reply_ends_where_the_context_ends(reference: Reference, device: Device) -> None:
+    config = reference.config
+    weights = reference.weights(device, "thinker.")
+    inputs = inputs_of(reference, "text")
+    count = len(inputs.token_ids)
+    short = Thinker(weights, config.thinker, context=count + 3, accept_layer=1, stop_id=config.tokens.im_end)
+    got = list(short.generate(inputs, short.prefill(inputs), max_new_tokens=100, sampling=Sampling()))
+    assert got == reference["thinker.text.greedy_ids"][:4].tolist()
+
+
 def test_an_empty_prompt_is_a_clear_error(thinker: Thinker) -> None:
     with pytest.raises(InputError, match="empty"):
         thinker.prefill(ThinkerInputs([], np.zeros((3, 0), np.float32), 0.0))

@@ -22,11 +22,13 @@ class Device(ABC):
     """A place where tensors live and ops run.
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
-    under `strict` such a call raises DeviceError instead. `ledger` accounts for memory.
+    under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many decode
+    steps are best issued before the result of the first is read.
     """
 
     name: str
     kind: str
+    steps_ahead: int = 0
 
     def __init__(self, *, strict: bool, max_memory: int | None) -> None:
         self.strict = strict
@@ -48,6 +50,10 @@ class Device(ABC):
     @abstractmethod
     def read(self, tensor: Tensor) -> np.ndarray:
         """Return the values on the host (float32 or int32), after all work that leads to them."""
+
+    @abstractmethod
+    def read_later(self, tensor: Tensor) -> Callable[[], np.ndarray]:
+        """Begin to read the values as they are after the work issued so far; the result, called once, returns them."""
 
     @abstractmethod
     def write(self, tensor: Tensor, values: np.ndarray) -> None:

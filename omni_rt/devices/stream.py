@@ -6,7 +6,6 @@ calls go straight to the C functions, because a Python wrapper per call would co
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +13,11 @@ from typing import Any
 import numpy as np
 
 from omni_rt import native
-from omni_rt.devices.memory import round_up
+from omni_rt.devices.readback import Readback
 from omni_rt.errors import DeviceError
 
 FLUSH_AFTER = 64
 """Dispatches that are submitted together in eager use, so that the GPU starts while Python goes on."""
-
-DEADLINE = 120.0
-"""Seconds after which a wait for the GPU is given up."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Stream:
         self._encoder: Any = None
         self._pass: Any = None
         self._pending = 0
-        self._staging: Any = None
+        self._readback = Readback(gpu, ffi, lib)
         self._marker = gpu.create_buffer(size=16, usage="COPY_SRC | COPY_DST")
         self.issued = 0
         self.recorder: list[Dispatch] | None = None
@@ -133,7 +129,12 @@ class Stream:
             self.replayer.encode(self._address(inner), prepared)
             compute.end()
             return
-        set_pipeline, set_group, dispatch_groups, null = self._set_pipeline, self._set_group, self._dispatch, self._ffi.NULL
+        set_pipeline, set_group, dispatch_groups, null = (
+            self._set_pipeline,
+            self._set_group,
+            self._dispatch,
+            self._ffi.NULL,
+        )
         last = None
         for pipeline, group, x, y, z in prepared:
             if pipeline is not last:
@@ -174,48 +175,12 @@ class Stream:
         self.read(self._marker, 0, 4)
 
     def read(self, buffer: Any, offset: int, size: int) -> np.ndarray:
-        """Return `size` bytes of a buffer, uint8, after all issued work.
+        """Return `size` bytes of a buffer, uint8, after all issued work. Raises DeviceError past the deadline."""
+        return self.read_later(buffer, offset, size)()
 
-        Raises DeviceError when the GPU has not answered within the deadline.
-        """
+    def read_later(self, buffer: Any, offset: int, size: int) -> Callable[[], np.ndarray]:
+        """Begin to read `size` bytes as all work issued so far leaves them; the result waits for them."""
         self.flush()
         if size == 0:
-            return np.zeros(0, np.uint8)
-        wanted = round_up(size, 8)
-        if self._staging is None or self._staging.size < wanted:
-            self._staging = self._gpu.create_buffer(size=max(wanted, 1 << 16), usage="MAP_READ | COPY_DST")
-        encoder = self._gpu.create_command_encoder()
-        encoder.copy_buffer_to_buffer(buffer, offset, self._staging, 0, round_up(size, 4))
-        self._gpu.queue.submit([encoder.finish()])
-        self._map(wanted)
-        pointer = self._lib.wgpuBufferGetConstMappedRange(self._staging._internal, 0, wanted)
-        values = np.frombuffer(self._ffi.buffer(pointer, size), np.uint8).copy()
-        self._lib.wgpuBufferUnmap(self._staging._internal)
-        return values
-
-    def _map(self, size: int) -> None:
-        status: list[int] = []
-
-        @self._ffi.callback("void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)")
-        def mapped(code: int, _message: Any, _first: Any, _second: Any) -> None:
-            status.append(int(code))
-
-        info = self._ffi.new("WGPUBufferMapCallbackInfo *")
-        info.mode = self._lib.WGPUCallbackMode_AllowProcessEvents
-        info.callback = mapped
-        self._lib.wgpuBufferMapAsync(self._staging._internal, self._lib.WGPUMapMode_Read, 0, size, info[0])
-        self._wait(lambda: bool(status))
-        if status[0] != self._lib.WGPUMapAsyncStatus_Success:
-            raise DeviceError(f"the GPU could not hand back a result (status {status[0]}): the device may be lost")
-
-    def _wait(self, done: Callable[[], bool]) -> None:
-        """Poll until `done`: spin first, because most waits are short, then sleep between polls."""
-        started = time.perf_counter()
-        while not done():
-            self._lib.wgpuDevicePoll(self._gpu._internal, False, self._ffi.NULL)
-            waited = time.perf_counter() - started
-            if waited > DEADLINE:
-                self._staging = None
-                raise DeviceError(f"the GPU has not answered for {DEADLINE:.0f} s: it hangs or is overloaded")
-            if waited > 0.002:
-                time.sleep(0.0001)
+            return lambda: np.zeros(0, np.uint8)
+        return self._readback.begin(buffer, offset, size)

@@ -75,6 +75,7 @@ class WebGpuDevice(Device):
     """
 
     kind = "wgpu"
+    steps_ahead = 2
 
     def __init__(
         self, adapter: Adapter, *, strict: bool = False, max_memory: int | None = None, release: bool = True
@@ -160,12 +161,15 @@ class WebGpuDevice(Device):
             self._gpu.queue.write_buffer(span.block.buffer, span.offset, _words(plane))
 
     def read(self, tensor: Tensor) -> np.ndarray:
-        if self.stream.recorder is not None:
-            raise DeviceError("a captured step must not read values back")
         if tensor.parts:
             return np.concatenate([self.read(part) for part in tensor.parts]).reshape(tensor.shape)
-        planes = [self.stream.read(span.block.buffer, span.offset, span.size) for span in tensor.planes]
-        return host_values(planes, tensor.dtype, tensor.shape)
+        return self.read_later(tensor)()
+
+    def read_later(self, tensor: Tensor) -> Callable[[], np.ndarray]:
+        if self.stream.recorder is not None:
+            raise DeviceError("a captured step must not read values back")
+        pending = [self.stream.read_later(span.block.buffer, span.offset, span.size) for span in tensor.planes]
+        return lambda: host_values([take() for take in pending], tensor.dtype, tensor.shape)
 
     def write(self, tensor: Tensor, values: np.ndarray) -> None:
         (plane,) = host_planes(np.broadcast_to(values, tensor.shape), tensor.dtype)
@@ -222,7 +226,9 @@ class WebGpuDevice(Device):
             grid = kernel.grid(call, variant)
             limit = self.limits["max-compute-workgroups-per-dimension"]
             if max(grid) > limit:
-                raise DeviceError(f"{kernel.shader}: grid {grid} exceeds the {limit} workgroups that {self.name} allows")
+                raise DeviceError(
+                    f"{kernel.shader}: grid {grid} exceeds the {limit} workgroups that {self.name} allows"
+                )
             ranges.append((self._pipelines.params([call.dims[name] for name in kernel.uniforms]), grid))
         outputs = tuple((output.shape(call.dims), output.dtype_class) for output in op.outputs)
         return Plan(kernel, variant, pipeline, layout, tuple(ranges), outputs, call)
@@ -253,14 +259,18 @@ class WebGpuDevice(Device):
             group = self._pipelines.group(plan.layout, spans, params if plan.kernel.uniforms else None)
             size = sum(span.size for span in spans)
             dims = plan.call.dims
-            self.stream.issue(Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size))
+            self.stream.issue(
+                Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size)
+            )
 
     def _aligned(self, span: Span) -> Span:
         """Return the span, or a copy of it where its offset cannot be bound."""
         if span.offset % self._align == 0:
             return span
         if span.offset % 4:
-            raise DeviceError(f"a view starts at byte {span.offset}, which is not a multiple of 4: slice f16 rows in pairs")
+            raise DeviceError(
+                f"a view starts at byte {span.offset}, which is not a multiple of 4: slice f16 rows in pairs"
+            )
         copy = Span(self._pool.acquire(span.size), 0, span.size)
         start = span.offset // self._align * self._align
         words = -(-span.size // 4)
@@ -277,7 +287,9 @@ class WebGpuDevice(Device):
         shapes = ", ".join(f"{o.name}{list(t.shape)} {t.dtype}" for o, t in zip(op.operands, operands, strict=True))
         if self.strict or self.stream.recorder is not None:
             rule = "strict mode allows no fallback" if self.strict else "a captured step cannot fall back"
-            raise DeviceError(f"no kernel of {self.name} takes {op.name}({shapes}, {dict(attributes)}): {rule} to the CPU")
+            raise DeviceError(
+                f"no kernel of {self.name} takes {op.name}({shapes}, {dict(attributes)}): {rule} to the CPU"
+            )
         self.fallbacks[op.name] += 1
         hosted = [
             Tensor(t.shape, "f32" if t.dtype in ("f16", "q8_0") else t.dtype, self._reference, (self.read(t),))

@@ -5,7 +5,8 @@ ids -> embed -> media rows spliced in -> decoder (+ deepstack after its first la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -156,15 +157,28 @@ class Thinker:
         self.device.write(self.token, np.array([token], np.int32))
         self.device.write(self.position, np.full((1, 3), count + inputs.delta, np.float32))
         yield token
-        for produced in range(1, max_new_tokens):
+        # A reply also ends where the context does: what has been said is worth more than an error.
+        limit = min(max_new_tokens - 1, self.cache.rows - self.cache.count)
+        if limit > 0 and token != self.stop_id:
+            yield from self._run_on(sampling, limit)
+
+    def _run_on(self, sampling: Sampling, limit: int) -> Iterator[int]:
+        """Decode up to `limit` more tokens, some steps ahead of those that the host has read."""
+        waiting: deque[Callable[[], np.ndarray]] = deque()
+        issued = 0
+        while issued < limit or waiting:
+            if issued < limit and len(waiting) <= self.device.steps_ahead:
+                if issued:
+                    self.cache.advance()
+                else:
+                    self.cache.extend(1)
+                waiting.append(self.device.read_later(self._step(sampling)))
+                issued += 1
+                continue
+            token = int(waiting.popleft()()[0])
+            yield token
             if token == self.stop_id:
                 return
-            if produced == 1:
-                self.cache.extend(1)
-            else:
-                self.cache.advance()
-            token = int(self._step(sampling).numpy()[0])
-            yield token
 
     def _decode(self, sampling: Sampling) -> Tensor:
         """One decode step, all of it on the device: from the token and position that lie there to the next."""
