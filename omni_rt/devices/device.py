@@ -22,8 +22,8 @@ class Device(ABC):
     """A place where tensors live and ops run.
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
-    under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many decode
-    steps are best issued before the result of the first is read.
+    under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
+    decode steps are best issued before the result of the first is read.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Readback:
         self._mapped = mapped
 
     def begin(self, buffer: Any, offset: int, size: int) -> Callable[[], np.ndarray]:
-        """Copy `size` bytes of a buffer behind all submitted work; the result waits for them and returns them, uint8."""
+        """Copy `size` bytes of a buffer behind all submitted work; the result waits for them, uint8."""
         self._sweep()
         capacity = max(SMALLEST, 1 << (size - 1).bit_length())
         free = self._free.setdefault(capacity, [])

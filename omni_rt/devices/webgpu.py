@@ -16,7 +16,7 @@ import numpy as np
 import wgpu
 from wgpu.backends.wgpu_native import ffi, lib
 
-from omni_rt.devices import shader, tuning
+from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
