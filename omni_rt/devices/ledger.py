@@ -26,7 +26,8 @@ class Ledger:
             available = max(self.budget - self.total, 0)
             raise OutOfMemoryError(
                 f"{what} needs {needed / GIB:.2f} GiB, but {available / GIB:.2f} GiB of the budget of "
-                f"{self.budget / GIB:.2f} GiB are left: quantise (quant='q8_0'), shorten the context, or raise max_memory",
+                f"{self.budget / GIB:.2f} GiB are left: quantise (quant='q8_0'), shorten the context, "
+                "or raise max_memory",
                 needed,
                 available,
             )

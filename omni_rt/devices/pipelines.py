@@ -22,7 +22,7 @@ Params = tuple[Any, int]
 
 
 class Pipelines:
-    """Caches over one GPU device: compute pipelines by (shader, variant), parameters by content, bind groups by spans."""
+    """Caches over one GPU device: pipelines by shader and variant, parameters by content, bind groups by spans."""
 
     def __init__(self, gpu: Any, name: str, create_module: Callable[[str, str], Any]) -> None:
         self._gpu = gpu
@@ -45,8 +45,10 @@ class Pipelines:
             source, overrides = shader.specialise(shader.load_source(name), variant)
             used = shader.workgroup_storage(source, variant)
             if used > self._storage:
-                raise DeviceError(f"the shader {name} {dict(variant)} needs {used} bytes of workgroup storage, "
-                                  f"{self._name} has {self._storage}")
+                raise DeviceError(
+                    f"the shader {name} {dict(variant)} needs {used} bytes of workgroup storage, "
+                    f"{self._name} has {self._storage}"
+                )
             layout = self._gpu.create_bind_group_layout(
                 entries=[
                     {"binding": i, "visibility": "COMPUTE", "buffer": {"type": kind}} for i, kind in enumerate(access)
@@ -56,10 +58,15 @@ class Pipelines:
                 pipeline = self._gpu.create_compute_pipeline(
                     label=name,
                     layout=self._gpu.create_pipeline_layout(bind_group_layouts=[layout]),
-                    compute={"module": self._create_module(name, source), "entry_point": "main", "constants": overrides},
+                    compute={
+                        "module": self._create_module(name, source),
+                        "entry_point": "main",
+                        "constants": overrides,
+                    },
                 )
             except Exception as error:
-                raise DeviceError(f"the shader {name} {dict(variant)} does not compile on {self._name}: {error}") from error
+                reason = f"the shader {name} {dict(variant)} does not compile on {self._name}: {error}"
+                raise DeviceError(reason) from error
             self._pipelines[key] = (pipeline, layout)
         return self._pipelines[key]
 
@@ -84,7 +91,8 @@ class Pipelines:
 
     def group(self, layout: Any, spans: Sequence[Span], params: Params | None) -> Any:
         """Return the bind group over `spans` in order, then the parameters."""
-        key = (id(layout), tuple([(s.block.serial, s.offset, s.size) for s in spans]), params and (id(params[0]), params[1]))
+        places = tuple([(span.block.serial, span.offset, span.size) for span in spans])
+        key = (id(layout), places, params and (id(params[0]), params[1]))
         group = self._groups.get(key)
         if group is None:
             entries: list[dict[str, Any]] = []
@@ -94,7 +102,8 @@ class Pipelines:
                     raise DeviceError(
                         f"{self._name} binds at most {self._binding} bytes, a tensor has {size}: use smaller chunks"
                     )
-                entries.append({"binding": i, "resource": {"buffer": span.block.buffer, "offset": span.offset, "size": size}})
+                resource = {"buffer": span.block.buffer, "offset": span.offset, "size": size}
+                entries.append({"binding": i, "resource": resource})
             if params is not None:
                 resource = {"buffer": params[0], "offset": params[1], "size": PARAMS_BYTES}
                 entries.append({"binding": len(spans), "resource": resource})

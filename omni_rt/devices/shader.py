@@ -58,8 +58,8 @@ def specialise(source: str, variant: Mapping[str, int]) -> tuple[str, dict[str, 
     return TUNABLE.sub(replace, source), {name: float(variant[name]) for name in overrides if name in variant}
 
 
-TYPE_BYTES = {"f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec4<f32>": 16, "vec4<u32>": 16}
-TYPE_BYTES |= {"vec4<i32>": 16, "vec2<i32>": 8, "vec3<f32>": 16, "f16": 2}
+TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec2<i32>": 8}
+TYPE_BYTES |= dict.fromkeys(("vec3<f32>", "vec4<f32>", "vec4<u32>", "vec4<i32>"), 16)
 WORKGROUP = re.compile(r"^var<workgroup>\s+\w+\s*:\s*(.+);", re.MULTILINE)
 CONSTANT = re.compile(r"^(?:const|override) (\w+)(?:: u32)? = (.+?);", re.MULTILINE)
 

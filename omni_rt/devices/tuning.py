@@ -8,7 +8,7 @@ from importlib import resources
 
 
 def load(adapter: str) -> dict[str, int]:
-    """Return {shader: index of its variant} for an adapter; empty, which means the defaults, when it was never tuned."""
+    """Return {shader: index of its variant} for an adapter; empty, so the defaults, when it was never tuned."""
     name = re.sub(r"[^a-z0-9]+", "-", adapter.lower()).strip("-")
     path = resources.files("omni_rt.devices") / "tuned" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
