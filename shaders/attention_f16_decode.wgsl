@@ -1,7 +1,7 @@
 // y[t, h] = sum_p softmax_p(scale * q[t, h] . k[p mod S, g]) * v[p mod S, g], g = h / (H / G), p over the visible positions
 // bindings: q [T, H, D] f32; k [S, G, D] f16; v [S, G, D] f16; length [1] i32; y [T, H, D] f32
-// work: workgroup (h, t), in strides of the grid over t; see lib/attention_decode. D a multiple of 4, up to 256
-// lib: attention_decode, max, sum, visible
+// work: workgroup (g, t); see lib/attention_run. D a multiple of 4, up to 32 * STEPS; REPEAT is H / G or more, up to 8
+// lib: attention_run, visible
 
 struct Params {
   T: u32, H: u32, D: u32, S: u32, G: u32,
@@ -15,7 +15,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-const WG: u32 = 256u;
+const REPEAT: u32 = 8u; // tune
+const STEPS: u32 = 4u; // tune
 
 fn key_at(i: u32) -> vec4<f32> {
   return vec4(unpack2x16float(k[i].x), unpack2x16float(k[i].y));
@@ -25,13 +26,13 @@ fn value_at(i: u32) -> vec4<f32> {
   return vec4(unpack2x16float(v[i].x), unpack2x16float(v[i].y));
 }
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  for (var t = group.y; t < params.T; t += groups.y) {
-    attend(t, group.x, lane);
-  }
+fn store_sum(row: u32, part: u32, column: u32, sum: vec4<f32>, total: f32) {
+  y[row * params.D / 4u + column] = sum / max(total, 1e-38);
+}
+
+fn store_stats(row: u32, part: u32, peak: f32, total: f32) {}
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  attend_run(0u, 1u, group.x, group.y, lane);
 }

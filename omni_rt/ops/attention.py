@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
+Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
 F16 = {"k": "f16", "v": "f16"}
 
@@ -22,8 +24,28 @@ PREFILL_FROM = 17
 """Queries from which a tile of 32 pays; below, one workgroup per query makes better use of a GPU."""
 
 
-def _in_vectors(call: Call) -> bool:
-    return bool(call.D % 4 == 0 and call.D <= 256 and call.T < PREFILL_FROM)
+def _in_any_way(call: Call) -> bool:
+    others = (call.D % 4 == 0 and call.T >= PREFILL_FROM) or in_runs(call)
+    return bool(call.D <= 256 and not others)
+
+
+def in_runs(call: Call) -> bool:
+    """Say whether the decode kernels take a call's heads: 8 lanes share a key, a workgroup up to 8 query heads."""
+    return bool(call.D % 4 == 0 and call.D <= 128 and call.H // call.G <= 8)
+
+
+def run_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, dtypes: Mapping[str, str]) -> list[Kernel]:
+    """Return a decode kernel for each number of query heads that share a key head, and each width of a head."""
+    kernels = []
+    for repeat, steps in product((1, 2, 4, 8), (1, 2, 3, 4)):
+
+        def when(call: Call, repeat: int = repeat, steps: int = steps) -> bool:
+            shared = repeat // 2 < call.H // call.G <= repeat
+            return in_runs(call) and shared and cdiv(call.D, 32) == steps and call.T < PREFILL_FROM
+
+        variants = ({"REPEAT": repeat, "STEPS": steps},)
+        kernels.append(Kernel(shader, uniforms, grid, dtypes=dtypes, when=when, variants=variants))
+    return kernels
 
 
 def _prefill(shader: str, dtypes: Mapping[str, str]) -> list[Kernel]:
@@ -81,9 +103,9 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
     kernels=[
         *_prefill("attention_prefill", {}),
         *_prefill("attention_f16_prefill", F16),
-        Kernel("attention_decode", UNIFORMS, _grid, when=_in_vectors),
-        Kernel("attention_f16_decode", UNIFORMS, _grid, dtypes=F16, when=_in_vectors),
-        Kernel("attention", UNIFORMS, _grid, when=lambda c: c.D % 4 != 0 and c.D <= 256),
+        *run_kernels("attention_decode", UNIFORMS, lambda c, v: (c.G, c.T, 1), {}),
+        *run_kernels("attention_f16_decode", UNIFORMS, lambda c, v: (c.G, c.T, 1), F16),
+        Kernel("attention", UNIFORMS, _grid, when=_in_any_way),
     ],
     natives=(Native("attention_f32", UNIFORMS), Native("attention_f16", UNIFORMS, F16)),
     domain=[
@@ -91,6 +113,7 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
         attention_call(1, 9, (4, 2), 24),
         attention_call(1, 2100, (2, 1), 64),
         attention_call(1, 300, (3, 3), 5),
+        attention_call(2, 90, (9, 1), 16),
         attention_call(2, 70, (8, 1), 128, window=33),
         attention_call(3, 40, (2, 2), 72, causal=0),
         attention_call(5, 40, (6, 2), 256, window=7, causal=0),

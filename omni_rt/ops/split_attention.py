@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.attention import PREFILL_FROM, attention, attention_call, attention_example, visible_positions
+from omni_rt.ops.attention import (
+    F16,
+    PREFILL_FROM,
+    attention,
+    attention_call,
+    attention_example,
+    run_kernels,
+    visible_positions,
+)
 from omni_rt.ops.contract import Call, Kernel, cdiv, op
 from omni_rt.tensor import Tensor
 
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block", "parts")
-F16 = {"k": "f16", "v": "f16"}
 SHORTEST_RUN = 64
 """Keys below which a run is not cut further."""
 MOST_PARTS = 32
@@ -20,25 +27,8 @@ SPLIT_FROM = 512
 """Rows of a cache from which the second dispatch pays."""
 
 
-def _parts_kernels(shader: str, dtypes: Mapping[str, str]) -> list[Kernel]:
-    """Return the kernel for numbers of query heads that share a key head: a workgroup serves them all."""
-    kernels = []
-    for repeat, above in ((1, 0), (2, 1), (4, 2), (8, 4)):
-
-        def when(call: Call, repeat: int = repeat, above: int = above) -> bool:
-            return call.D % 4 == 0 and call.D <= 128 and above < call.H // call.G <= repeat
-
-        kernels.append(
-            Kernel(
-                shader,
-                UNIFORMS,
-                lambda c, v: (c.parts, c.G, c.T),
-                dtypes=dtypes,
-                when=when,
-                variants=({"REPEAT": repeat},),
-            )
-        )
-    return kernels
+def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+    return call.parts, call.G, call.T
 
 
 def _merge_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -55,7 +45,10 @@ def _merge_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping
 
 @op(
     "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> sums[T, H, parts, D], stats[T, H, parts, 2]",
-    kernels=[*_parts_kernels("attention_parts", {}), *_parts_kernels("attention_f16_parts", F16)],
+    kernels=[
+        *run_kernels("attention_parts", UNIFORMS, _grid, {}),
+        *run_kernels("attention_f16_parts", UNIFORMS, _grid, F16),
+    ],
     domain=[
         attention_call(1, 1, (1, 1), 4) | {"parts": 1},
         attention_call(1, 300, (8, 1), 128) | {"parts": 4},
@@ -108,10 +101,14 @@ def attention_parts(
 
 @op(
     "sums[T, H, P, D], stats[T, H, P, 2] -> y[T, H, D]",
-    kernels=[Kernel("attention_merge", ("T", "H", "P", "D"), lambda c, v: (c.H, min(c.T, 4096), 1))],
+    kernels=[
+        Kernel(
+            "attention_merge", ("T", "H", "P", "D"), lambda c, v: (c.H, c.T, cdiv(c.D, 32)), when=lambda c: c.P <= 256
+        )
+    ],
     domain=[
         {"T": t, "H": h, "P": p, "D": d}
-        for t, h, p, d in ((1, 1, 1, 4), (2, 3, 5, 72), (1, 8, 32, 128), (1, 2, 3, 130))
+        for t, h, p, d in ((1, 1, 1, 4), (2, 3, 5, 72), (1, 8, 32, 128), (1, 2, 3, 130), (1, 1, 137, 40))
     ],
     example=_merge_example,
     bench=({"T": 1, "H": 32, "P": 32, "D": 128}, {"T": 1, "H": 16, "P": 8, "D": 128}),  # as attention_parts
