@@ -15,13 +15,11 @@ LEAST_RUNS = 5
 MOST_RUNS = 1000  # of a stage: a decoder's cache must hold them
 
 
-def milliseconds(run: Callable[[], object], synchronize: Callable[[], None], seconds: float = 1.0) -> float:
-    """Return the median time of a run in milliseconds, after one that warms up.
+def milliseconds(run: Callable[[], object], synchronize: Callable[[], None], seconds: float = 1.0) -> tuple[float, int]:
+    """Return the median time of a run in milliseconds, and how often it was run; warm it up before.
 
     Runs are repeated for `seconds` or more and five times or more, but slow ones no more than ten times that long.
     """
-    run()
-    synchronize()
     times: list[float] = []
     started = time.perf_counter()
 
@@ -36,7 +34,7 @@ def milliseconds(run: Callable[[], object], synchronize: Callable[[], None], sec
         run()
         synchronize()
         times.append(time.perf_counter() - before)
-    return 1000 * median(times)
+    return 1000 * median(times), len(times)
 
 
 @dataclass

@@ -88,7 +88,10 @@ class Measurement:
 def read_bandwidth(device: Device) -> float:
     """Return how fast the device reads memory that it does not keep, in GB/s: the rows of a large matrix summed."""
     values = device.weight(np.ones((READ_ROWS, READ_COLUMNS), np.float32), "f32")
-    time_ms = milliseconds(partial(ops.read_all, values), device.synchronize)
+    read = partial(ops.read_all, values)
+    read()
+    device.synchronize()
+    time_ms, _ = milliseconds(read, device.synchronize, seconds=0.5)
     return values.nbytes / time_ms / 1e6
 
 
@@ -144,11 +147,10 @@ class Clock:
         run()
         self.device.synchronize()
         before = dispatches(self.device)
-        run()
-        self.device.synchronize()
+        time_ms, runs = milliseconds(run, self.device.synchronize, self.seconds)
         after = dispatches(self.device)
-        issued = None if before is None or after is None else after - before
-        return Stage(name, unit, milliseconds(run, self.device.synchronize, self.seconds), issued, nbytes)
+        issued = None if before is None or after is None else (after - before) / runs
+        return Stage(name, unit, time_ms, issued, nbytes)
 
 
 def decode_bytes(decoder: Decoder, positions: int) -> int:
@@ -175,15 +177,17 @@ def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
     stages = [clock.stage(f"thinker, prompt of {rows}", "prompt", partial(thinker.prefill, prompt))]
+    prefill = thinker.prefill(prompt)
+    thinker.cache.clear()
+    thinker.cache.extend(context)
+    behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
+    tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=GREEDY)
+    next(tokens)  # picked from the prefill; those that follow are decoded
     nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
-    for sampling in (GREEDY_AGAIN, GREEDY):
-        prefill = thinker.prefill(prompt)
-        thinker.cache.clear()
-        thinker.cache.extend(context)
-        behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
-        tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=sampling)
-        decode = clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes)
-    return [*stages, decode]
+    stages.append(clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes))
+    again = thinker.generate(prompt, thinker.prefill(prompt), max_new_tokens=2, sampling=GREEDY_AGAIN)
+    assert len(list(again)) == 2
+    return stages
 
 
 def talker_stages(clock: Clock, talker: Talker, context: int) -> list[Stage]:
@@ -192,33 +196,26 @@ def talker_stages(clock: Clock, talker: Talker, context: int) -> list[Stage]:
     rows = np.random.default_rng(0).standard_normal((9, talker.config.decoder.width)).astype(np.float32)
     positions = np.broadcast_to(np.arange(9, dtype=np.float32), (3, 9))
 
-    def step(sampling: Sampling) -> tuple[Tensor, Tensor]:
+    def step(sampling: Sampling = GREEDY) -> tuple[Tensor, Tensor]:
         talker.cache.advance()
         hidden, first, _ = talker.step(sampling)
         return hidden, first
 
-    def code(sampling: Sampling) -> np.ndarray:
-        return step(sampling)[1].numpy()
-
-    def frame(sampling: Sampling) -> np.ndarray:
-        return predict(step(sampling), sampling)
-
-    def predict(state: tuple[Tensor, Tensor], sampling: Sampling) -> np.ndarray:
+    def predict(state: tuple[Tensor, Tensor], sampling: Sampling = GREEDY) -> np.ndarray:
         return predictor(*state, sampling, talker.chooser.seed, talker.cache.length).numpy()
 
     read = decode_bytes(talker.decoder, context) + talker.codec_head.nbytes
     # Each pass reads the layers again, as far as no cache is large enough for them.
     passes = decode_bytes(predictor.decoder, 8) * len(predictor.heads) + sum(head.nbytes for head in predictor.heads)
-    stages = []
-    for sampling in (GREEDY_AGAIN, GREEDY):
-        talker.run(rows, positions)
-        talker.cache.extend(max(context - 9, 0))
-        state = step(sampling)
-        stages = [
-            clock.stage("talker", "frame", partial(code, sampling), read),
-            clock.stage("code predictor", "frame", partial(predict, state, sampling), passes),
-            clock.stage("talker and code predictor", "frame", partial(frame, sampling), read + passes),
-        ]
+    talker.run(rows, positions)
+    talker.cache.extend(max(context - 9, 0))
+    state = step()
+    stages = [
+        clock.stage("talker", "frame", lambda: step()[1].numpy(), read),
+        clock.stage("code predictor", "frame", lambda: predict(state), passes),
+        clock.stage("talker and code predictor", "frame", lambda: predict(step()), read + passes),
+    ]
+    predict(step(GREEDY_AGAIN), GREEDY_AGAIN)
     return stages
 
 

@@ -51,12 +51,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"omni-rt {version('omni-rt')}")
+        except PackageNotFoundError:
+            click.echo("omni-rt, run from its source without being installed")
+        context.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 no usable device.",
 )
-@click.version_option(package_name="omni-rt", prog_name="omni-rt")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def omni_rt() -> None:
     """Talk with Qwen3-Omni on this machine: on any GPU through WebGPU, or on the CPU.
 
