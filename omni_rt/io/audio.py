@@ -105,7 +105,7 @@ def _from_array(source: tuple[np.ndarray, int], rate: int, max_seconds: float) -
     _check_size("audio", len(samples), samples.shape[1], int(own_rate), max_seconds)
     step = _BLOCK_SAMPLES // samples.shape[1]
     blocks = (samples[at : at + step] for at in range(0, len(samples), step))
-    return _mix_and_resample(blocks, "audio", int(own_rate), rate, max_seconds)
+    return mix_and_resample(blocks, "audio", int(own_rate), rate, max_seconds)
 
 
 def _from_file(file: BinaryIO, name: str, rate: int, max_seconds: float) -> np.ndarray:
@@ -123,13 +123,13 @@ def _from_file(file: BinaryIO, name: str, rate: int, max_seconds: float) -> np.n
             _check_size(name, sound.frames, sound.channels, sound.samplerate, max_seconds)
             step = _BLOCK_SAMPLES // sound.channels
             blocks = (sound.read(step, dtype="float32", always_2d=True) for _ in itertools.repeat(None))
-            return _mix_and_resample(blocks, name, sound.samplerate, rate, max_seconds)
+            return mix_and_resample(blocks, name, sound.samplerate, rate, max_seconds)
     except (soundfile.SoundFileError, TypeError) as error:
         reason = f"is not readable audio ({getattr(error, 'error_string', error)}); it begins with {start[:16]!r}"
         raise InputError(f"{name}: {reason}, {_READABLE}") from error
 
 
-def _mix_and_resample(
+def mix_and_resample(
     blocks: Iterator[np.ndarray], name: str, own_rate: int, rate: int, max_seconds: float
 ) -> np.ndarray:
     """Return blocks [n, channels] as one mono array at `rate`; an empty block ends them."""

@@ -21,6 +21,9 @@ MEDIA = {
 }
 """The tokens around each kind of media: start, the pad that is repeated once per embedding, end."""
 
+SOUND = "use_audio_in_video"
+"""The key of a video part that asks for its sound, or declines it; the name is the reference's."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -38,10 +41,14 @@ class Control:
 
 @dataclass(frozen=True)
 class Media:
-    """The place of one audio clip, image or video; `value` is what the message gave."""
+    """The place of one audio clip, image or video; `value` is what the message gave.
+
+    `sound` says of a video whether what is heard in it counts; None leaves that to the video.
+    """
 
     kind: str
     value: Any
+    sound: bool | None = None
 
 
 Segment = Text | Control | Media
@@ -61,8 +68,8 @@ def render(messages: Sequence[Mapping[str, Any]]) -> list[Segment]:
     """Return the segments of a prompt that asks for the assistant's next turn.
 
     A message is {"role": "system" | "user" | "assistant", "content": ...}, its content a string or a list of parts
-    {"type": "text" | "audio" | "image" | "video", <type>: value}. Neighbouring texts come as one, because tokens may
-    span them. Raises InputError for anything else.
+    {"type": "text" | "audio" | "image" | "video", <type>: value}; a video may say {"use_audio_in_video": True | False}.
+    Neighbouring texts come as one, because tokens may span them. Raises InputError for anything else.
     """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
         raise InputError('messages must be a list such as [{"role": "user", "content": "..."}]')
@@ -123,10 +130,14 @@ def _content(content: object, where: str) -> list[Segment]:
                 f"{where}, part {index} has {_keys(part)} and the type {kind!r}, "
                 f'expected {{"type": T, T: value}} with T one of text, {", ".join(MEDIA)}'
             )
-        if set(part) != {"type", kind}:
+        if set(part) - ({SOUND} if kind == "video" else set()) != {"type", kind}:
             raise InputError(
                 f"{where}, part {index} of type {kind!r} has {_keys(part)}, expected the keys type and {kind}"
+                + (f", {SOUND} if wanted" if kind == "video" else "")
             )
+        sound = part.get(SOUND)
+        if sound is not None and not isinstance(sound, bool):
+            raise InputError(f"{where}, part {index}: {SOUND} is {sound!r}, expected True or False")
         value = part[kind]
         if kind == "text":
             if not isinstance(value, str):
@@ -134,7 +145,7 @@ def _content(content: object, where: str) -> list[Segment]:
             segments.append(Text(value))
         else:
             start, _, end = MEDIA[kind]
-            segments += [Control(start), Media(kind, value), Control(end)]
+            segments += [Control(start), Media(kind, value, sound), Control(end)]
     return segments
 
 

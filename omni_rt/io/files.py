@@ -41,18 +41,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def open_input(path: str | os.PathLike[str], what: str) -> BinaryIO:
     """Open the `what` file that a user named, for reading; raise InputError unless it is a regular one with content."""
-    where = Path(path)
+    where, article = Path(path), "an" if what[0] in "aeiou" else "a"
     if "\0" in str(where):
         raise InputError(f"{str(where)!r}: cannot be read (a path holds no NUL); check the path")
     try:
         if where.is_dir():
-            raise InputError(f"{where}: is a directory; give an {what} file")
+            raise InputError(f"{where}: is a directory; give {article} {what} file")
         if not where.exists():
             raise InputError(f"{where}: does not exist; check the path")
         if not where.is_file():
             raise InputError(f"{where}: is not a regular file; save the {what} to a file first")
         if where.stat().st_size == 0:
-            raise InputError(f"{where}: is empty (0 bytes); give an {what} file with content")
+            raise InputError(f"{where}: is empty (0 bytes); give {article} {what} file with content")
         return open(where, "rb")
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror or error}); check its permissions") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,13 +100,24 @@ class Processor:
             from omni_rt.io.image import load_image  # brings Pillow, which most calls do without
 
             return load_image(segment.value)
-        if isinstance(segment.value, Video):
-            return segment.value
-        if isinstance(segment.value, tuple):
-            frames, fps = segment.value
-            return Video(np.asarray(frames), float(fps))
-        name = segment.value if isinstance(segment.value, str | Path) else "a video"
-        raise InputError(f"{name}: videos are taken as Video(frames, fps) or (frames, fps)")
+        return self._load_video(segment)
+
+    def _load_video(self, segment: Media) -> Video:
+        """Return a video with the sound that is to be heard: its own unless the message says otherwise."""
+        value = segment.value
+        if isinstance(value, tuple):
+            if len(value) != 2:
+                raise InputError(f"a video came as a tuple of {len(value)}; give (frames, fps)")
+            value = Video(np.asarray(value[0]), value[1])
+        if not isinstance(value, Video):
+            from omni_rt.io.video import load_video  # brings PyAV, an optional extra
+
+            return load_video(value, self.video_settings, sound=segment.sound)
+        if segment.sound and value.audio is None:
+            raise InputError(
+                "use_audio_in_video asks for the sound of a Video without one; set Video.audio, 16 kHz mono"
+            )
+        return replace(value, audio=None) if segment.sound is False else value
 
     @staticmethod
     def _collect(prompt: Prompt, item: np.ndarray | Video) -> None:
