@@ -75,9 +75,9 @@ INLINE void score_keys(const attention_job *job, int half, const float *q, int c
     }
 }
 
-/* out[m] += sum_i scores[m][i] * v[i]; the rows of out are `width` apart and padded to whole vectors. */
+/* out[m] += sum_i scores[m][i] * v[i]; the rows of out are `stride` apart and padded to whole vectors. */
 INLINE void add_values(const attention_job *job, int half, const float *scores, int count, int64_t group, int64_t first,
-                       int64_t keys, float *out) {
+                       int64_t keys, float *out, int64_t stride) {
     int64_t d = job->d;
     for (int64_t j = 0; j < d; j += 2 * LANES) {
         vf sums[HEADS][2];
@@ -85,7 +85,7 @@ INLINE void add_values(const attention_job *job, int half, const float *scores, 
         int parts = wide[1] > 0 ? 2 : 1;
         for (int m = 0; m < count; m++)
             for (int p = 0; p < 2; p++)
-                sums[m][p] = p < parts ? vf_load(out + m * job->width + j + p * LANES) : vf_zero();
+                sums[m][p] = p < parts ? vf_load(out + m * stride + j + p * LANES) : vf_zero();
         if (wide[1] == LANES) {
             for (int64_t i = 0; i < keys; i++) {
                 int64_t row = cache_row(job, first + i, group) + j;
@@ -108,7 +108,7 @@ INLINE void add_values(const attention_job *job, int half, const float *scores, 
         }
         for (int m = 0; m < count; m++)
             for (int p = 0; p < parts; p++)
-                vf_store(out + m * job->width + j + p * LANES, sums[m][p]);
+                vf_store(out + m * stride + j + p * LANES, sums[m][p]);
     }
 }
 
@@ -152,8 +152,7 @@ INLINE void single_heads(const attention_job *job, int half, const float *q, int
             for (int64_t j = 0; factor != 1 && j < job->width; j++)
                 state[2 + j] *= factor;
         }
-        for (int m = 0; m < count; m++)
-            add_values(job, half, scores + m * KEYS, 1, group, at, keys, part + m * (2 + job->width) + 2);
+        add_values(job, half, scores, count, group, at, keys, part + 2, 2 + job->width);
     }
 }
 
@@ -242,29 +241,27 @@ INLINE size_t attention_floats(const attention_job *job) {
 
 /* Turn the block's keys into panels [KEYS / PANEL][D][PANEL] and copy its values to [KEYS][width], zero-padded. */
 static void pack_block(const attention_job *job, int64_t group, int64_t first, int64_t keys, const attention_scratch *s) {
-    int64_t d = job->d;
-    for (int64_t i = 0; i < omni_divide_up(keys, PANEL) * PANEL; i++) {
-        float *column = s->keys + i / PANEL * PANEL * d + i % PANEL;
-        if (i >= keys) {
-            for (int64_t j = 0; j < d; j++)
-                column[j * PANEL] = 0;
-            continue;
-        }
-        int64_t row = cache_row(job, first + i, group);
-        float wide[LANES], *values = s->values + i * job->width;
-        for (int64_t j = 0; j < d; j += LANES) {
-            int64_t count = omni_min(LANES, d - j);
-            vf key = count == LANES ? load_cache(job->k, job->half, row + j)
-                                    : load_cache_part(job->k, job->half, row + j, count);
-            vf_store(wide, key);
+    int64_t d = job->d, width = job->width;
+    for (int64_t i = 0; i < keys; i += LANES) {
+        float *panel = s->keys + i / PANEL * PANEL * d + i % PANEL;
+        for (int64_t j = 0; j < width; j += LANES) {
+            vf square[LANES];
+            int64_t count = omni_max(0, omni_min(LANES, d - j));
+            for (int64_t l = 0; l < LANES; l++) {
+                if (i + l >= keys) {
+                    square[l] = vf_zero();
+                    continue;
+                }
+                int64_t row = cache_row(job, first + i + l, group) + j;
+                int whole = count == LANES;
+                square[l] = whole ? load_cache(job->k, job->half, row) : load_cache_part(job->k, job->half, row, count);
+                vf value = whole ? load_cache(job->v, job->half, row) : load_cache_part(job->v, job->half, row, count);
+                vf_store(s->values + (i + l) * width + j, value);
+            }
+            transpose(square);
             for (int64_t l = 0; l < count; l++)
-                column[(j + l) * PANEL] = wide[l];
-            vf value = count == LANES ? load_cache(job->v, job->half, row + j)
-                                      : load_cache_part(job->v, job->half, row + j, count);
-            vf_store(values + j, value);
+                vf_store(panel + (j + l) * PANEL, square[l]);
         }
-        int64_t padded = omni_divide_up(d, LANES) * LANES;
-        memset(values + padded, 0, (size_t)(job->width - padded) * sizeof *values);
     }
 }
 

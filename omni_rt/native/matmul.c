@@ -10,7 +10,8 @@ typedef struct {
     omni_pool *pool;
 } matmul_job;
 
-enum { FEW_ROWS = 6 };
+/* Rows of x up to which reading the weights row by row beats turning them: the tiles of int8 pay off sooner. */
+enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 5 };
 
 /* Few rows of x: chunks of weight rows. */
 static void matmul_few_task(void *context, int64_t chunk, int worker) {
@@ -64,7 +65,7 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
         return OMNI_DONE;
     if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
         return OMNI_NO_MEMORY;
-    if (t < FEW_ROWS) {
+    if (t <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
         job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));
         omni_parallel(pool, matmul_few_task, &job, omni_divide_up(n, job.step));
         return OMNI_DONE;

@@ -161,36 +161,30 @@ static int64_t rows_per_chunk(omni_pool *pool, int64_t rows, int64_t row_bytes) 
 
 /* Many rows, float ---------------------------------------------------------------------------------------------- */
 
+/* LANES weights of a row from `at` on, `count` of them there; q8_0 rows are whole vectors within blocks. */
+INLINE vf load_weights(weight_rows w, int64_t at, int64_t count) {
+    if (w.kind == WEIGHT_F32)
+        return count < LANES ? vf_load_part((const float *)w.values + at, count) : vf_load((const float *)w.values + at);
+    if (w.kind == WEIGHT_F16)
+        return count < LANES ? vf_load_half_part((const uint16_t *)w.values + at, count)
+                             : vf_load_half((const uint16_t *)w.values + at);
+    return vf_load_int8((const int8_t *)w.values + at) * vf_set(half_value(w.scales[at / BLOCK]));
+}
+
 /* Turn weights [first, first + PANEL) x [k, k + depth) into panel[depth][PANEL], zeros for rows from `rows` on. */
 static void pack_float(weight_rows w, int64_t first, int64_t rows, int64_t k, int64_t depth, float *panel) {
-    for (int64_t lane = 0; lane < PANEL; lane++) {
-        float *column = panel + lane;
-        if (first + lane >= rows) {
-            for (int64_t i = 0; i < depth; i++)
-                column[i * PANEL] = 0;
-            continue;
-        }
-        int64_t start = (first + lane) * w.k + k;
-        if (w.kind == WEIGHT_F32) {
-            const float *values = (const float *)w.values + start;
-            for (int64_t i = 0; i < depth; i++)
-                column[i * PANEL] = values[i];
-            continue;
-        }
-        float wide[LANES];
+    for (int64_t lane = 0; lane < PANEL; lane += LANES)
         for (int64_t i = 0; i < depth; i += LANES) {
+            vf square[LANES];
             int64_t count = omni_min(LANES, depth - i);
-            if (w.kind == WEIGHT_F16) {
-                const uint16_t *values = (const uint16_t *)w.values + start + i;
-                vf_store(wide, count == LANES ? vf_load_half(values) : vf_load_half_part(values, count));
-            } else { /* k and depth are multiples of LANES, and a vector lies in one block */
-                const int8_t *values = (const int8_t *)w.values + start + i;
-                vf_store(wide, vf_load_int8(values) * vf_set(half_value(w.scales[(start + i) / BLOCK])));
+            for (int64_t r = 0; r < LANES; r++) {
+                int64_t row = first + lane + r;
+                square[r] = row < rows ? load_weights(w, row * w.k + k + i, count) : vf_zero();
             }
+            transpose(square);
             for (int64_t j = 0; j < count; j++)
-                column[(i + j) * PANEL] = wide[j];
+                vf_store(panel + (i + j) * PANEL + lane, square[j]);
         }
-    }
 }
 
 /* A stretch of K as the tile walks it: `pieces` runs of `length` values, `stride` apart in each activation row. */
@@ -369,19 +363,27 @@ INLINE size_t int8_panel_bytes(int64_t k) { return (size_t)(k / BLOCK * LANES * 
 
 /* Turn LANES q8_0 rows from `first` on into a panel; rows from `rows` on count as the last one. */
 static void pack_int8(weight_rows w, int64_t first, int64_t rows, char *panel) {
+    enum { STRETCH = 4 * LANES }; /* weights that a vector of groups takes from each row */
     int64_t blocks = w.k / BLOCK;
-    float *scales = (float *)panel;
-    int32_t *groups = (int32_t *)(scales + blocks * LANES);
+    float *scales = (float *)panel, *groups = scales + blocks * LANES;
+    const int8_t *quants[LANES];
     for (int64_t lane = 0; lane < LANES; lane++) {
         int64_t row = omni_min(first + lane, rows - 1);
-        const int8_t *quants = (const int8_t *)w.values + row * w.k;
+        quants[lane] = (const int8_t *)w.values + row * w.k;
         for (int64_t b = 0; b < blocks; b++)
             scales[b * LANES + lane] = half_value(w.scales[row * blocks + b]);
-        for (int64_t i = 0; i < w.k / 4; i++) {
-            uint32_t four;
-            memcpy(&four, quants + 4 * i, 4);
-            groups[i * LANES + lane] = (int32_t)(WEIGHT_BIAS ? four ^ 0x80808080u : four);
+    }
+    for (int64_t i = 0; i < w.k; i += STRETCH) {
+        vf square[LANES];
+        int64_t count = omni_min(STRETCH, w.k - i);
+        for (int64_t lane = 0; lane < LANES; lane++) {
+            vi bits = vi_set(0);
+            memcpy(&bits, quants[lane] + i, count == STRETCH ? sizeof bits : (size_t)count);
+            square[lane] = (vf)(WEIGHT_BIAS ? bits ^ vi_set((int32_t)0x80808080) : bits);
         }
+        transpose(square);
+        for (int64_t j = 0; j < count / 4; j++)
+            vf_store(groups + (i / 4 + j) * LANES, square[j]);
     }
 }
 

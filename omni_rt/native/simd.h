@@ -6,6 +6,7 @@
  * BLOCKS_PER_STEP   q8_0 blocks that one dot_step takes; its sums stay in LANES / BLOCKS_PER_STEP lanes per block
  * WEIGHT_BIAS       what the int8 instructions want added to weights (0 or 128); sums then start at a correction
  * vf, vi, vw        vectors of float, int32, and LANES groups of 4 int8
+ * transpose(rows)   turn LANES vectors: lane j of rows[i] becomes lane i of rows[j]; any bits
  * dot_step(w, x, start)  start plus the products of the blocks at w and x; |x| <= 127
  * scale_step, correction_step   spread one value per block of a step over its lanes
  * dot4(sum, w, x)   per lane: sum plus the product of 4 (biased) weights with the 4 int8 in x

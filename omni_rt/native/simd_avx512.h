@@ -18,6 +18,25 @@ static inline vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m51
 static inline vf vf_square_root(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
 static inline float vf_sum(vf x) { return _mm512_reduce_add_ps((__m512)x); }
 
+/* Swap 1, 2, 4, then 8 lanes between rows: lane l of the lower row of a pair keeps its own where bit `step` of l is 0
+ * and else takes lane l - step of the upper one; the upper row likewise. */
+static inline void transpose(vf *rows) {
+    for (int step = 1; step < LANES; step *= 2) {
+        vi lower, upper;
+        for (int l = 0; l < LANES; l++) {
+            lower[l] = l & step ? LANES + l - step : l;
+            upper[l] = l & step ? LANES + l : l + step;
+        }
+        for (int i = 0; i < LANES; i++) {
+            if (i & step)
+                continue;
+            __m512 a = (__m512)rows[i], b = (__m512)rows[i + step];
+            rows[i] = (vf)_mm512_permutex2var_ps(a, (__m512i)lower, b);
+            rows[i + step] = (vf)_mm512_permutex2var_ps(a, (__m512i)upper, b);
+        }
+    }
+}
+
 static inline float half_value(uint16_t half) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))); }
 static inline uint16_t half_bits(float value) {
     return (uint16_t)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(value), _MM_FROUND_TO_NEAREST_INT));

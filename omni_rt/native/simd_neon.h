@@ -18,6 +18,15 @@ static inline vf vf_max(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (floa
 static inline vf vf_square_root(vf x) { return (vf)vsqrtq_f32((float32x4_t)x); }
 static inline float vf_sum(vf x) { return vaddvq_f32((float32x4_t)x); }
 
+static inline void transpose(vf *rows) {
+    float32x4x2_t low = vtrnq_f32((float32x4_t)rows[0], (float32x4_t)rows[1]);
+    float32x4x2_t high = vtrnq_f32((float32x4_t)rows[2], (float32x4_t)rows[3]);
+    rows[0] = (vf)vcombine_f32(vget_low_f32(low.val[0]), vget_low_f32(high.val[0]));
+    rows[1] = (vf)vcombine_f32(vget_low_f32(low.val[1]), vget_low_f32(high.val[1]));
+    rows[2] = (vf)vcombine_f32(vget_high_f32(low.val[0]), vget_high_f32(high.val[0]));
+    rows[3] = (vf)vcombine_f32(vget_high_f32(low.val[1]), vget_high_f32(high.val[1]));
+}
+
 static inline float half_value(uint16_t half) {
     __fp16 value;
     memcpy(&value, &half, 2);

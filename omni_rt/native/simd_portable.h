@@ -25,6 +25,13 @@ static inline vf vf_square_root(vf x) {
     return (vf){__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
 }
 
+static inline void transpose(vf *rows) {
+    vf from[LANES];
+    memcpy(from, rows, sizeof from);
+    for (int i = 0; i < LANES; i++)
+        rows[i] = (vf){from[0][i], from[1][i], from[2][i], from[3][i]};
+}
+
 static inline float half_value(uint16_t half) {
     uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
     float value;
