@@ -1,7 +1,7 @@
 // y[t, n] = sum_k x[t, k] * w[n, k], for many rows of x.
 // bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; y [T, N] f32
 // work: workgroup (i, j) computes 16 * TN weight rows from 16 * TN * i on for 16 * TM rows of x from 16 * TM * j on
-// lib: tiled, quad_q8_0
+// lib: tiled, tile_product, quad_q8_0
 
 struct Params { T: u32, N: u32, K: u32, row_start: u32, row_count: u32 }
 
@@ -20,5 +20,7 @@ fn finish(t: u32, n: u32, value: f32) {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  tiled(group.y * 16u * TM, group.x * 16u * TN, lane);
+  first_t = group.y * 16u * TM;
+  first_row = group.x * 16u * TN;
+  tiled(lane);
 }

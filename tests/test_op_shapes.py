@@ -125,11 +125,11 @@ def test_embeddings_of_any_shape(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
-    rows=counts(1, 5),
-    experts=counts(1, 9),
+    rows=counts(1, 20),
+    experts=counts(1, 5),
     chosen=counts(1, 8),
     width=counts(1, 3),
-    hidden=counts(1, 99),
+    hidden=counts(1, 60),
     split=st.booleans(),
     seed=seeds,
 )
@@ -165,6 +165,7 @@ def test_experts_of_any_shape_whole_or_split_anywhere(
         }
         down |= {"weights": normal(rng, rows, chosen), "r": normal(rng, rows, outputs)}
         assert_agrees(gpu, ops.expert_down, down, dtype)
+        assert_agrees(gpu, ops.expert_product, {"x": down["h"], "w": down["w"], "experts": ids}, dtype)
 
 
 @given(rows=counts(1, 40), sources=counts(1, 12), length=counts(1, 600), seed=seeds)
@@ -177,3 +178,13 @@ def test_joining_rows_of_any_shape(gpu: WebGpuDevice, rows: int, sources: int, l
     assert_agrees(gpu, ops.add_rows, {"h": h, "x": x, "index": index}, "f32")
     assert_agrees(gpu, ops.concat_rows, {"a": x, "b": h}, "f32")
     assert_agrees(gpu, ops.add_gated, {"x": h, "s": h[::-1], "g": normal(rng, rows, 1) * 100}, "f32")
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+def test_adding_experts_in_one_step_or_two_gives_the_same(gpu: WebGpuDevice, rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    ids = np.array([rng.permutation(8)[:4] for _ in range(rows)])
+    values = [normal(rng, rows, 4, 64), normal(rng, 8, 50, 64), ids, normal(rng, rows, 4), normal(rng, rows, 50)]
+    operands = [gpu.weight(array, "f32") if index == 1 else gpu.tensor(array) for index, array in enumerate(values)]
+    whole, added = ops.expert_down(*operands).numpy(), ops.add_experts(*operands).numpy()
+    np.testing.assert_allclose(added, whole, rtol=0, atol=1e-5 * np.abs(whole).max())

@@ -6,6 +6,7 @@ from omni_rt.ops.attention import attention
 from omni_rt.ops.contract import TABLE
 from omni_rt.ops.convolution import conv1d, conv2d, conv_transpose1d
 from omni_rt.ops.elementwise import add, gelu, gelu_tanh, silu, silu_mul, snake
+from omni_rt.ops.expert_groups import add_experts, add_weighted, expert_product
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
@@ -18,8 +19,10 @@ from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
 __all__ = [
     "TABLE",
     "add",
+    "add_experts",
     "add_gated",
     "add_rows",
+    "add_weighted",
     "advance",
     "angles",
     "argmax",
@@ -35,6 +38,7 @@ __all__ = [
     "embed_sum",
     "expert_down",
     "expert_gate_up",
+    "expert_product",
     "gelu",
     "gelu_tanh",
     "kv_append",
