@@ -213,13 +213,12 @@ def test_ops_lists_every_op_with_its_kernels(program: Program) -> None:
     assert program("ops", "matmulish").code == 2
 
 
-@pytest.mark.parametrize("arguments", [(), ("--shape", "talker", "--layers", "1")], ids=["omni-tiny", "talker"])
+@pytest.mark.parametrize("arguments", [(), ("--shape", "audio", "--layers", "1")], ids=["omni-tiny", "audio"])
 def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, ...]) -> None:
     done = program("bench", "model", *arguments, "--device", "cpu", "--json", "--seconds", "0", "--context", "16")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    names = [stage["name"] for stage in found["stages"]]
-    assert names[-3:] == ["talker", "code predictor", "talker and code predictor"] or len(names) == 8
+    assert len(found["stages"]) == (8 if not arguments else 1)
     assert all(stage["milliseconds"] > 0 for stage in found["stages"])
     assert found["read_gb_per_s"] > 0 and not found["fallbacks"]
 
