@@ -9,6 +9,7 @@ struct Params { T: u32, N: u32 }
 @group(0) @binding(2) var<uniform> params: Params;
 
 const WG: u32 = 256u;
+const BATCH: u32 = 16u; // loads in flight per lane
 
 var<workgroup> values: array<f32, WG>;
 var<workgroup> indices: array<u32, WG>;
@@ -23,11 +24,16 @@ fn main(
     let row = t * params.N;
     var index = min(lane, params.N - 1u);
     var value = x[row + index];
-    for (var n = lane + WG; n < params.N; n += WG) {
-      let other = x[row + n];
-      if (other > value) {
-        value = other;
-        index = n;
+    for (var base = lane; base < params.N; base += WG * BATCH) {
+      var batch: array<f32, BATCH>;
+      for (var n = 0u; n < BATCH; n++) {
+        batch[n] = x[row + min(base + n * WG, params.N - 1u)];
+      }
+      for (var n = 0u; n < BATCH; n++) {
+        if (batch[n] > value) {
+          value = batch[n];
+          index = min(base + n * WG, params.N - 1u);
+        }
       }
     }
     values[lane] = value;

@@ -54,10 +54,11 @@ def test_rows_counters_salts_and_seeds_draw_independently(device: Device) -> Non
     "cuts", [{}, {"top_k": 5}, {"top_p": 0.6}, {"top_k": 50, "top_p": 0.9}], ids=lambda cuts: "-".join(cuts) or "all"
 )
 def test_the_gpu_draws_the_same_ids_as_the_body(gpu: Device, vocabulary: int, cuts: dict[str, Any]) -> None:
-    """Same logits, seed, counter and salt: same id, row by row, with ties and without."""
+    """Same logits, seed, counter and salt: same id, row by row, with ties, all equal, and without."""
     rng = np.random.default_rng(vocabulary)
     logits = (3 * rng.normal(size=(24, vocabulary))).astype(np.float32)
     logits[12:] = np.round(logits[12:])
+    logits[0] = 1
     got = draw(gpu, logits, 12, temperature=0.9, salt=7, **cuts)
     state = np.array([3], np.int32)
     for seed, ids in enumerate(got):

@@ -140,6 +140,7 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
         _draw(5, 257, 1.0, top_p=0.5),
         _draw(2, 3072, 0.9, top_k=50, salt=1),
         _draw(2, 3072, 0.9, top_k=50, top_p=0.95),
+        _draw(2, 3072, 0.9, top_k=129, top_p=0.95),
         _draw(1, 3072, 0.01, top_p=0.0),
         _draw(1, 152064, 0.7, top_k=20, top_p=0.8),
         _draw(1, 152064, 1.0, top_p=0.9),
