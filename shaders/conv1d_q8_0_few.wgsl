@@ -1,7 +1,7 @@
 // y[u, n] = b[n] + sum_(j, i) w[n, j, i] * rows[u * stride + j * dilation, i of the group of n], rows = tail, x, zeros
 // bindings: x [T, C] f32; tail [P, C] f32;
 //   w_q [N, J, I] int8; w_d [N, J, I / 32] f16; b [N] f32; y [U, N] f32
-// work: workgroup (i, n) computes output n of 256 rows; see lib/product_few
+// work: workgroup (i, n) computes output n of 64 rows; see lib/product_few
 // lib: product_few, conv1d_rows, stream_quad, quad_q8_0
 
 struct Params {
@@ -22,5 +22,5 @@ fn finish(u: u32, n: u32, value: f32) {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  product_few(group.x * 256u, group.y, lane, conv1d_rows());
+  product_few(group.x * 64u, group.y, lane, conv1d_rows());
 }

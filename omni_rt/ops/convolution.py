@@ -16,7 +16,13 @@ from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 WEIGHTS = ("f32", "f16", "q8_0")
 FEW_ROWS = 32
-"""Below this many output rows a workgroup splits the sum among its lanes instead of sharing tiles."""
+"""From this many output rows on a convolution may go by tiles."""
+
+MANY_ROWS = 1024
+"""Below this many output rows the lanes of a workgroup share a sum instead of a tile, where they may do either."""
+
+SKINNY = ({"COLS": 4, "ROWS": 8}, {"COLS": 4, "ROWS": 4})
+TILED = ({"LANES_N": 8, "MB": 1, "NB": 2}, {"LANES_N": 16, "MB": 2, "NB": 2}, {"LANES_N": 8, "MB": 1, "NB": 1})
 
 CONV1D_UNIFORMS = ("T", "C", "P", "N", "J", "I", "stride", "dilation", "right")
 
@@ -31,7 +37,7 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
     """
 
     def skinny(call: Call) -> bool:
-        return wide(call) and shape(call)[0] < FEW_ROWS
+        return wide(call) and shape(call)[0] < MANY_ROWS
 
     def tiled(call: Call) -> bool:
         return wide(call) and call.N % 4 == 0 and shape(call)[0] >= FEW_ROWS
@@ -52,8 +58,8 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
     for dtype in WEIGHTS:
         weight = {"w": dtype}
         kernels += [
-            Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, ({"COLS": 4, "ROWS": 8},)),
-            Kernel(f"{name}_{dtype}_tiled", uniforms, tiled_grid, weight, tiled, ({"LANES_N": 16, "MB": 2, "NB": 2},)),
+            Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, SKINNY),
+            Kernel(f"{name}_{dtype}_tiled", uniforms, tiled_grid, weight, tiled, TILED),
             Kernel(f"{name}_{dtype}_direct", uniforms, direct_grid, weight),
         ]
     return tuple(kernels)
@@ -63,13 +69,13 @@ def _few() -> list[Kernel]:
     """Return the kernels for conv1d with so few outputs that tiles would stand empty, one per weight dtype."""
 
     def takes(call: Call) -> bool:
-        span = 255 * call.stride + (call.J - 1) * call.dilation + 1
+        span = 63 * call.stride + (call.J - 1) * call.dilation + 1
         rows, outputs = _conv1d_shape(call)
-        return call.I == call.C and call.C % 4 == 0 and outputs <= 3 and rows >= FEW_ROWS and span <= 448
+        return call.I == call.C and call.C % 4 == 0 and outputs <= 3 and rows >= FEW_ROWS and span <= 110
 
     def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
         rows, outputs = _conv1d_shape(call)
-        return cdiv(rows, 256), outputs, 1
+        return cdiv(rows, 64), outputs, 1
 
     return [Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in WEIGHTS]
 

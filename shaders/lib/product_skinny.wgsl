@@ -10,7 +10,7 @@ fn product_skinny(group: vec3<u32>, lane: u32, U: u32, N: u32, K: u32) {
   let first_u = group.y * COLS;
   let first_n = group.x * ROWS;
   let quads = K / 4u;
-  var sums: array<vec4<f32>, COLS * ROWS>;
+  var sums: array<f32, COLS * ROWS>;
   for (var q = lane; q < quads; q += WG) {
     var seen: array<vec4<f32>, COLS>;
     for (var c = 0u; c < COLS; c++) {
@@ -19,12 +19,12 @@ fn product_skinny(group: vec3<u32>, lane: u32, U: u32, N: u32, K: u32) {
     for (var r = 0u; r < ROWS; r++) {
       let weights = weight_quad(min(first_n + r, N - 1u) * quads + q);
       for (var c = 0u; c < COLS; c++) {
-        sums[c * ROWS + r] += seen[c] * weights;
+        sums[c * ROWS + r] += dot(seen[c], weights);
       }
     }
   }
   for (var s = 0u; s < COLS * ROWS; s++) {
-    partial[s * WG + (lane ^ (s % WG))] = dot(sums[s], vec4<f32>(1.0));
+    partial[s * WG + (lane ^ (s % WG))] = sums[s];
   }
   workgroupBarrier();
   for (var s = lane; s < COLS * ROWS; s += WG) {
