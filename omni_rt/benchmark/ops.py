@@ -32,6 +32,8 @@ SPREAD = 512 << 20
 MOST_COPIES = 64
 MOST_SECONDS = 0.1
 """Seconds that one submission may take: drivers reset a GPU that does not answer for two."""
+WARM_SECONDS = 0.2
+"""Seconds of the same work before anything counts: clocks sag while operands are being made."""
 READ_BYTES = {"gpu": 1 << 30, "software": 1 << 26, "cpu": 1 << 28}
 """Bytes that the yardstick reads at once: enough to hide the start of a dispatch and to pass every cache."""
 ROUGH_NMSE = 1e-3
@@ -154,10 +156,12 @@ def _time(
             op(*operands, **attributes)
 
     stopwatch = device.stopwatch(step)
+    measured: list[float] = []
     started = time.perf_counter()
-    measured = [stopwatch() / len(copies)]  # the first one warms up, and counts only when it alone fills the time
-    while time.perf_counter() - started < seconds:
-        measured.append(stopwatch() / len(copies))
+    while not measured or time.perf_counter() - started < WARM_SECONDS + seconds:
+        taken = stopwatch() / len(copies)
+        if not measured or time.perf_counter() - started > WARM_SECONDS:
+            measured.append(taken)
     measured = measured[1:] or measured
     microseconds = median(measured) * 1e6
     touched = _touched(op, call.dims, shapes, dtypes) + outputs

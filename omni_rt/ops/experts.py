@@ -147,6 +147,7 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
         {"T": 150, "E": 3, "A": 2, "I": 3, "K": 32},
     ),
     example=choose_experts,
+    touched={"w": lambda c: c["T"] * c["A"] / c["E"]},
     bench=(
         {"T": 1, "E": 128, "A": 8, "I": 768, "K": 2048},  # Qwen3-Omni Thinker
         {"T": 1, "E": 128, "A": 6, "I": 384, "K": 1024},  # Qwen3-Omni Talker
@@ -176,6 +177,7 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
         {"T": 70, "E": 9, "A": 3, "I": 64, "N": 35},
     ),
     example=choose_experts,
+    touched={"w": lambda c: c["T"] * c["A"] / c["E"]},
     bench=(
         {"T": 1, "E": 128, "A": 8, "I": 768, "N": 2048},  # Qwen3-Omni Thinker
         {"T": 1, "E": 128, "A": 6, "I": 384, "N": 1024},  # Qwen3-Omni Talker

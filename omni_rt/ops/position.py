@@ -58,6 +58,8 @@ APPEND_BENCH = (
     {"T": 1, "M": 4096, "D": 128, "S": 4096, "G": 8},  # Qwen3-TTS talker, code predictors
 )
 
+APPENDED = {name: lambda c: c["T"] / c["S"] for name in ("cache_k", "cache_v")}
+
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> tuple[Native, ...]:
     """Return the C bodies of an append, by the dtype of the cache."""
@@ -126,6 +128,7 @@ def rope(x: Any, table: Any) -> Any:
     natives=_natives("kv_append", ("T", "S", "G", "D")),
     domain=_append_domain(APPEND_HEADS, fused=False),
     example=_length_example,
+    touched=APPENDED,
     bench=({"T": 1, "S": 4096, "G": 4, "D": 128}, {"T": 512, "S": 4096, "G": 4, "D": 128}),  # Qwen3-Omni thinker
 )
 def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
@@ -150,6 +153,7 @@ def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
     natives=_natives("rope_append", ("T", "M", "S", "G", "D")),
     domain=_append_domain(APPEND_HEADS, fused=True),
     example=_length_example,
+    touched=APPENDED,
     bench=APPEND_BENCH,
 )
 def rope_append(qkv: Any, table: Any, cache_k: Any, cache_v: Any, length: Any) -> Any:
@@ -179,6 +183,7 @@ def rope_append(qkv: Any, table: Any, cache_k: Any, cache_v: Any, length: Any) -
     natives=_natives("norm_rope_append", ("T", "M", "S", "G", "D", "epsilon")),
     domain=_append_domain(APPEND_HEADS, fused=True, epsilon=1e-6),
     example=_length_example,
+    touched=APPENDED,
     bench=[call | {"epsilon": 1e-6} for call in APPEND_BENCH],
 )
 def norm_rope_append(

@@ -63,6 +63,7 @@ def _index(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np
     domain=({"V": 1, "N": 32, "T": 1}, {"V": 70, "N": 288, "T": 5}, {"V": 9, "N": 33, "T": 3}),
     example=_ids,
     bench=({"V": 152064, "N": 2048, "T": 512},),  # text embeddings of the Qwen3-Omni Thinker
+    touched={"w": lambda c: c["T"] / c["V"]},
 )
 def embed(w: Any, ids: Any) -> Any:
     """Take rows: y[t] = w[ids[t]]."""
@@ -80,6 +81,7 @@ def embed(w: Any, ids: Any) -> Any:
     ),
     example=_table_ids,
     bench=({"V": 32768, "Q": 16, "N": 1024, "T": 25, "scale": 0.0625},),  # code embeddings of the Qwen3-Omni vocoder
+    touched={"w": lambda c: c["T"] * c["Q"] / c["V"]},
 )
 def embed_sum(w: Any, ids: Any, offsets: Any, *, scale: float = 1.0) -> Any:
     """Sum Q rows, one from each of Q tables stacked in w: y[t] = scale * sum_q w[offsets[q] + ids[t, q]]."""
