@@ -48,12 +48,16 @@ class Attention:
         names = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
         self.config = config
         self.qkv = weights.fused(names, (queries, keys, keys), config.width)
-        self.output = weights.place_linear(scaled_rows(weights, "o_proj.weight", config.width, queries, config, "self_attn"))
+        self.output = weights.place_linear(
+            scaled_rows(weights, "o_proj.weight", config.width, queries, config, "self_attn")
+        )
         if config.query_key_norm:
             self.q_norm = weights.exact("q_norm.weight", config.head_dim)
             self.k_norm = weights.exact("k_norm.weight", config.head_dim)
 
-    def __call__(self, normed: Tensor, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
+    def __call__(
+        self, normed: Tensor, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor
+    ) -> Tensor:
         """Append the rows' keys and values, attend, project, and add to x."""
         config = self.config
         qkv = ops.matmul(normed, self.qkv)
@@ -111,7 +115,7 @@ class Experts:
             shared = ops.matmul(ops.silu_mul(ops.matmul(normed, self.shared_gate_up)), self.shared_down)
             x = ops.add_gated(x, shared, ops.matmul(normed, self.shared_gate))
         hidden = ops.expert_gate_up(normed, self.gate_up, chosen)
-        return ops.expert_down(hidden, self.down, chosen, chosen_weights, x)
+        return ops.add_experts(hidden, self.down, chosen, chosen_weights, x)
 
 
 class Layer:
