@@ -81,10 +81,9 @@ def prompt_positions(ids: Sequence[int], tokens: TokenIds, layout: MediaLayout) 
             scan.text(1)
             index += 1
             continue
+        _check_run(ids[index : index + block.shape[1]], block.shape[1], tokens, index)
         index += block.shape[1]
     positions = np.concatenate(scan.columns, axis=1) if scan.columns else np.zeros((3, 0), np.float32)
-    if positions.shape[1] != len(ids):
-        raise InputError(f"the media of the prompt make {positions.shape[1]} positions, its token ids are {len(ids)}")
     delta = float(positions.max()) + 1 - len(ids) if len(ids) else 0.0
     return positions, delta
 
@@ -94,11 +93,13 @@ def sound_in_video_as_text(
 ) -> tuple[list[int], TokenIds, MediaLayout]:
     """Return the arguments of `prompt_positions` for a reader to whom a video with sound is a run of text tokens.
 
-    The Talker of the reference is one: it is not told that sound lies inside videos.
+    The Talker of the reference is one: it is not told that sound lies inside videos. Only where an image follows does it
+    find the video, since it then looks for the next picture, and reads it as the Thinker does.
     """
     plain, video = list(ids), 0
     kept: list[int] = []
     index = 0
+    last_image = max((place for place, token in enumerate(plain) if token == tokens.image_pad), default=-1)
     while index < len(plain):
         if plain[index] == tokens.video_pad:
             kept.append(video)
@@ -107,7 +108,10 @@ def sound_in_video_as_text(
             video += 1
         elif _starts_sound_in_video(plain, index, tokens, layout, video):
             stop = plain.index(tokens.vision_end, index)
-            plain[index:stop] = [tokens.tts_pad] * (stop - index)
+            if index < last_image:
+                kept.append(video)
+            else:
+                plain[index:stop] = [tokens.tts_pad] * (stop - index)
             video += 1
             index = stop
         else:
@@ -116,7 +120,7 @@ def sound_in_video_as_text(
         layout.images,
         [layout.videos[i] for i in kept],
         [layout.seconds_per_grid[i] for i in kept],
-        [0] * len(kept),
+        [layout.video_audio[i] if i < len(layout.video_audio) else 0 for i in kept],
         layout.merge,
         layout.positions_per_second,
     )
@@ -141,6 +145,15 @@ def interleave_order(video_times: np.ndarray, audio_times: np.ndarray) -> np.nda
 def _check(index: int, grids: Sequence[Grid], kind: str) -> None:
     if index >= len(grids):
         raise InputError(f"the prompt has more {kind} placeholders than {kind}s ({len(grids)})")
+
+
+def _check_run(run: Sequence[int], count: int, tokens: TokenIds, index: int) -> None:
+    """Raise InputError unless a run of ids that starts at `index` is nothing but `count` placeholders."""
+    pads = sum(token in (tokens.image_pad, tokens.video_pad, tokens.audio_pad) for token in run)
+    if pads < count:
+        raise InputError(
+            f"the prompt has {pads} placeholders from token {index} on, but what stands there makes {count}"
+        )
 
 
 def _grid_positions(grid: Grid, layout: MediaLayout, seconds: float, cursor: np.float32) -> np.ndarray:
