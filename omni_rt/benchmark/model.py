@@ -22,10 +22,10 @@ from omni_rt.devices.device import Device
 from omni_rt.models.decoder import Decoder, Experts
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
-from omni_rt.models.qwen3_omni.code_predictor import CodePredictor
+from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
-from omni_rt.models.qwen3_omni.talker import Talker
+from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
 from omni_rt.sampling import Sampling
 from omni_rt.tensor import Tensor
@@ -244,7 +244,7 @@ def _thinker(clock: Clock, weights: RandomWeights, layers: int | None, context: 
 
 def _talker(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     config, room = full_size.talker(layers), context + 3 * MOST_STEPS
-    predictor = CodePredictor(weights.at("talker."), config)
+    predictor = CodePredictor(weights.at("talker."), config.code_predictor, code_sizes(config))
     talker = Talker(weights.at("talker."), config, full_size.TOKENS, predictor, context=room)
     return talker_stages(clock, talker, context)
 

@@ -160,7 +160,7 @@ class Decoder:
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Run rows x [T, N] whose positions the cache already counts; return the normed rows and the tapped states.
 
-        `taps` ask for hidden states by number: 0 is x, k the output of layer k - 1 before what `after_layer` adds to it.
+        `taps` ask for hidden states by number: 0 is x, k the output of layer k - 1 before `after_layer` adds to it.
         """
         tapped = {0: x} if 0 in taps else {}
         for index, layer in enumerate(self.layers):

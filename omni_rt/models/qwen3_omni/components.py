@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
-from omni_rt.devices.device import Device
 from omni_rt.errors import ModelFormatError
+from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
-from omni_rt.models.qwen3_omni.code_predictor import CodePredictor
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.inputs import Encoders
 from omni_rt.models.qwen3_omni.processor import Processor
-from omni_rt.models.qwen3_omni.talker import Talker
+from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker
 from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
 from omni_rt.tensor import BLOCK
 from omni_rt.weights import Checkpoint, Weights
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 PREFIXES = {
     "audio_encoder": "thinker.audio_tower.",
@@ -123,7 +126,7 @@ def load_components(
     )
     if talker_config is None or config.code2wav is None:
         return Components(config, audio_encoder, vision_encoder, thinker, None, None, None)
-    predictor = CodePredictor(weights("code_predictor"), talker_config)
+    predictor = CodePredictor(weights("code_predictor"), talker_config.code_predictor, code_sizes(talker_config))
     talker = Talker(weights("talker"), talker_config, config.tokens, predictor, context=context)
     code2wav = Code2Wav(weights("code2wav"), config.code2wav)
     return Components(config, audio_encoder, vision_encoder, thinker, talker, predictor, code2wav)

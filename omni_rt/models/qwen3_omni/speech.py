@@ -16,7 +16,8 @@ import numpy as np
 from omni_rt.models.qwen3_omni.inputs import layout_of
 from omni_rt.models.qwen3_omni.positions import MediaLayout, prompt_positions, sound_in_video_as_text
 from omni_rt.models.qwen3_omni.processor import Processor
-from omni_rt.models.qwen3_omni.talker import TalkerSession, ThinkerStates
+from omni_rt.models.qwen3_omni.talker import ThinkerStates
+from omni_rt.models.talker import TalkerSession
 from omni_rt.prompt import Prompt
 from omni_rt.results import FinishReason
 from omni_rt.sampling import Sampling

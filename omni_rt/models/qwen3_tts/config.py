@@ -1,7 +1,7 @@
 """The configs of Qwen3-TTS, read strictly: config.json of the talker, speech_tokenizer/config.json of the codec.
 
-Class defaults of the reference are wrong for the releases, so none is used; the few defaults here are for keys which the
-released files leave out, and say so.
+Class defaults of the reference are wrong for the releases, so none is used; the few defaults here are for keys which
+the released files leave out, and say so.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class Qwen3TtsConfig:
     def from_json(cls, data: dict[str, Any]) -> Qwen3TtsConfig:
         """Return the config of a parsed config.json.
 
-        Raises ModelFormatError for a missing, unknown or contradictory key, UnsupportedError for a setting of which only
-        the released value is implemented.
+        Raises ModelFormatError for a missing, unknown or contradictory key, UnsupportedError for a setting of which
+        only the released value is implemented.
         """
         where = "config.json"
         agree("kind of model", (f"{where} model_type", data.get("model_type")), ("this reader's", MODEL_TYPE))
@@ -153,7 +153,10 @@ class Qwen3TtsConfig:
             given={"speakers": speakers, "dialects": dialects, "rope_sections": ()},
         )  # fmt: skip
         predictor = plain_rope(section_of(section, "code_predictor_config", where), f"{where}.code_predictor_config")
-        full = {**_NO_WINDOW, "layer_types": Fixed((["full_attention"] * len(predictor.get("layer_types") or []), None))}
+        full = {
+            **_NO_WINDOW,
+            "layer_types": Fixed((["full_attention"] * len(predictor.get("layer_types") or []), None)),
+        }
         code_predictor = read(
             TtsCodePredictorConfig, predictor, f"{where}.code_predictor_config", ignored=_IGNORED_DECODER, fixed=full
         )
@@ -180,7 +183,9 @@ class Qwen3TtsConfig:
         for name, value in {**ids, **talker.languages, **talker.speakers}.items():
             require(value < talker.vocabulary, f"id {value} of {name} is outside the vocabulary of {talker.vocabulary}")
         for name, value in vars(self.tokens).items():
-            require(value < talker.text_vocabulary, f"token {name} {value} is outside {talker.text_vocabulary} text ids")
+            require(
+                value < talker.text_vocabulary, f"token {name} {value} is outside {talker.text_vocabulary} text ids"
+            )
         for speaker, dialect in talker.dialects.items():
             require(dialect in talker.languages, f"speaker {speaker} has the dialect {dialect!r}, no known language")
         if self.speaker_encoder is not None:
@@ -285,12 +290,14 @@ class CodecConfig:
         """Return the config of a parsed speech_tokenizer/config.json; raises as Qwen3TtsConfig.from_json does."""
         where = "speech_tokenizer/config.json"
         top = read(_CodecTop, data, where, ignored=_IGNORED_CODEC)
+        decoding = plain_rope(section_of(data, "decoder_config", where), where)
         decoder = read(
-            CodecDecoderConfig, plain_rope(section_of(data, "decoder_config", where), where), f"{where}: decoder_config",
+            CodecDecoderConfig, decoding, f"{where}: decoder_config",
             ignored=_IGNORED_CODEC_DECODER, fixed=PLAIN_ATTENTION, given={"rope_sections": ()},
         )  # fmt: skip
+        encoding = plain_rope(section_of(data, "encoder_config", where), where)
         encoder = read(
-            CodecEncoderConfig, plain_rope(section_of(data, "encoder_config", where), where), f"{where}: encoder_config",
+            CodecEncoderConfig, encoding, f"{where}: encoder_config",
             ignored=_IGNORED_CODEC_ENCODER, fixed=_ENCODER_FIXED,
         )  # fmt: skip
         agree("rate", (f"{where} input_sample_rate", top.input_rate), ("output_sample_rate", top.output_rate))
@@ -298,7 +305,9 @@ class CodecConfig:
         agree("samples of a frame", ("encode_downsample_rate", top.downsample), ("decode_upsample_rate", top.upsample))
         agree("codebooks", ("encoder_valid_num_quantizers", top.codebooks), ("num_quantizers", decoder.codebooks))
         agree("entries of a codebook", ("encoder", encoder.codebook_size), ("decoder", decoder.codebook_size))
-        require(encoder.quantisers >= top.codebooks, f"{where}: {encoder.quantisers} quantisers give no {top.codebooks}")
+        require(
+            encoder.quantisers >= top.codebooks, f"{where}: {encoder.quantisers} quantisers give no {top.codebooks}"
+        )
         return cls(
             encoder=encoder,
             decoder=decoder,

@@ -2,20 +2,34 @@
 
     [hidden, embedding of c0] -> decoder -> lm_head.0 -> c1 -> its embedding -> decoder -> lm_head.1 -> c2 -> ...
 
+Where the predictor is narrower than its Talker, both inputs pass a projection first; the tables are projected at load.
+
 Each frame starts over with an empty cache, so lengths and rotary tables are constants, and all K - 1 passes are one
 captured step: nothing is read back between them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from omni_rt import ops
 from omni_rt.models.decoder import Decoder, frequencies
-from omni_rt.models.qwen3_omni.config_sections import TalkerConfig
+from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.sampling import Sampling, draw
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
+
+
+@dataclass(frozen=True)
+class CodeSizes:
+    """The extents of a frame's codes: codebooks K, entries of each, and width and vocabulary of the Talker's table."""
+
+    codebooks: int
+    entries: int
+    width: int
+    vocabulary: int
 
 
 class CodeTables:
@@ -24,18 +38,24 @@ class CodeTables:
     `rows` holds the embeddings, `offsets` i32 [K] the first row of each codebook. `nothing` are ids [K] that sum to 0.
     """
 
-    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
-        """Read the tables of the checkpoint; `weights` is the view under `talker.`."""
-        width, vocabulary = config.decoder.width, config.decoder.vocabulary
-        entries, books = config.code_predictor.vocabulary, config.codebooks
+    def __init__(
+        self, weights: Weights, sizes: CodeSizes, projection: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        """Read the tables of the checkpoint, each row through the affine `projection` if there is one.
+
+        `weights` is the view under `talker.`.
+        """
         others = weights.at("code_predictor.model.codec_embedding.")
-        tables = [weights.array("model.codec_embedding.weight", vocabulary, width)]
-        tables += [others.array(f"{j}.weight", entries, width) for j in range(books - 1)]
-        self.rows = weights.place_half(np.concatenate([*tables, np.zeros((1, width), tables[0].dtype)]))
-        starts = np.array([0, *(vocabulary + entries * np.arange(books - 1))], np.int32)
+        tables = [weights.array("model.codec_embedding.weight", sizes.vocabulary, sizes.width)]
+        tables += [others.array(f"{j}.weight", sizes.entries, sizes.width) for j in range(sizes.codebooks - 1)]
+        stacked = np.concatenate(tables)
+        if projection is not None:
+            stacked = np.asarray(stacked, np.float32) @ projection[0].T + projection[1]
+        self.rows = weights.place_half(np.concatenate([stacked, np.zeros((1, stacked.shape[1]), stacked.dtype)]))
+        starts = np.array([0, *(sizes.vocabulary + sizes.entries * np.arange(sizes.codebooks - 1))], np.int32)
         self.offsets = weights.device.tensor(starts)
         self.nothing = (len(self.rows) - 1 - starts).astype(np.int32)
-        self._starts = [weights.device.tensor(starts[j : j + 1]) for j in range(books)]
+        self._starts = [weights.device.tensor(starts[j : j + 1]) for j in range(sizes.codebooks)]
 
     def one(self, book: int, chosen: Tensor) -> Tensor:
         """Return the embedding [1, N] of one code i32 [1] of a codebook."""
@@ -47,33 +67,38 @@ class CodeTables:
 
 
 class CodePredictor:
-    """The code predictor of Qwen3-Omni; names follow the checkpoint under `talker.code_predictor.`.
+    """The code predictor of both families; names follow the checkpoint under `talker.code_predictor.`.
 
     `tables` are the embeddings of all codebooks, for the Talker too; `codes` i32 [K] on the device are the last frame,
     and `logits` are the K - 1 rows [1, V] that it was picked from.
     """
 
-    def __init__(self, weights: Weights, config: TalkerConfig) -> None:
-        shape = config.code_predictor
-        self.config = config
+    def __init__(self, weights: Weights, config: DecoderConfig, sizes: CodeSizes) -> None:
         self.device = weights.device
-        self.tables = CodeTables(weights.parent(), config)
-        self.decoder = Decoder(weights.at("model."), shape)
+        self.tables = self._inputs = CodeTables(weights.parent(), sizes)
+        self.projection: tuple[Tensor, Tensor] | None = None
+        if config.width != sizes.width:
+            name = "small_to_mtp_projection"
+            self.projection = weights.affine(name, config.width, sizes.width)
+            kernel = np.asarray(weights.array(f"{name}.weight", config.width, sizes.width), np.float32)
+            bias = np.asarray(weights.array(f"{name}.bias", config.width), np.float32)
+            self._inputs = CodeTables(weights.parent(), sizes, (kernel, bias))
+        self.decoder = Decoder(weights.at("model."), config)
         self.heads = [
-            weights.linear(f"lm_head.{j}.weight", shape.vocabulary, shape.width) for j in range(config.codebooks - 1)
+            weights.linear(f"lm_head.{j}.weight", sizes.entries, config.width) for j in range(sizes.codebooks - 1)
         ]
-        self.codes = self.device.zeros((config.codebooks,), "i32")
-        cache = self.decoder.cache(config.codebooks)
-        omega = self.device.tensor(frequencies(shape.head_dim, shape.rope_theta))
+        self.codes = self.device.zeros((sizes.codebooks,), "i32")
+        cache = self.decoder.cache(sizes.codebooks)
+        omega = self.device.tensor(frequencies(config.head_dim, config.rope_theta))
         # Pass j ends at position j + 1: two rows in the first pass, one in each of the others.
-        ends = range(2, config.codebooks + 1)
+        ends = range(2, sizes.codebooks + 1)
         self._caches = [cache.holding(end) for end in ends]
         self._tables = [
             ops.angles(self.device.tensor(_positions(0 if end == 2 else end - 1, end)), omega) for end in ends
         ]
         self.logits: list[Tensor] = []
         self._frame = self.device.capture(self._passes)
-        self._remote = (self.device.zeros((1, shape.width)), *(self.device.zeros((1,), "i32") for _ in range(3)))
+        self._remote = (self.device.zeros((1, sizes.width)), *(self.device.zeros((1,), "i32") for _ in range(3)))
         weights.done()
 
     def __call__(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> Tensor:
@@ -95,7 +120,8 @@ class CodePredictor:
     def _passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> list[Tensor]:
         ops.put(self.codes, first, at=0)
         picked_from: list[Tensor] = []
-        x = ops.concat_rows(hidden, self.tables.one(0, first))
+        state = hidden if self.projection is None else ops.matmul_add(hidden, *self.projection)
+        x = ops.concat_rows(state, self._inputs.one(0, first))
         for j, head in enumerate(self.heads):
             normed, _ = self.decoder(x, self._tables[j], self._caches[j])
             logits = ops.matmul(normed[len(normed) - 1 :], head)
@@ -103,7 +129,7 @@ class CodePredictor:
             chosen = draw(logits, sampling, seed, counter, salt=j + 1)
             ops.put(self.codes, chosen, at=j + 1)
             if j + 1 < len(self.heads):
-                x = self.tables.one(j + 1, chosen)
+                x = self._inputs.one(j + 1, chosen)
         return picked_from
 
 

@@ -1,0 +1,198 @@
+"""The loop of a talker: one frame of codes per step, from text rows and the codes before.
+
+    sum of the K embeddings of the last frame + a row of text -> decoder -> codec_head -> c0
+    c0, state -> code predictor -> c1 .. cK-1
+
+A step is captured: the row that it reads is made on the device from the codes that lie there, and only the K codes of
+a frame are read back. Text arrives row by row, from a model that still writes or all at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from omni_rt import ops
+from omni_rt.errors import InputError
+from omni_rt.models.code_predictor import CodePredictor, CodeSizes, CodeTables
+from omni_rt.models.decoder import Decoder, frequencies
+from omni_rt.models.decoder_config import DecoderConfig
+from omni_rt.sampling import SUPPRESSED, Chooser, Sampling
+from omni_rt.tensor import Tensor
+from omni_rt.weights import Weights
+
+SLICE = 512
+"""Rows of a prompt that pass the decoder at once."""
+
+
+class FrameTalker:
+    """The decoder of a talker with its tables, head and state; names follow the checkpoint under `talker.`.
+
+    It speaks one reply at a time (see TalkerSession), in a cache of `context` positions. Only ids below the entries of
+    a codebook and `stop_id` can be chosen.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        config: DecoderConfig,
+        sizes: CodeSizes,
+        predictor: CodePredictor,
+        *,
+        stop_id: int,
+        context: int,
+    ) -> None:
+        self.device = weights.device
+        self.predictor = predictor
+        self.stop_id = stop_id
+        self.width = config.width
+        self.decoder = Decoder(weights.at("model."), config)
+        self.codec_head = weights.linear("codec_head.weight", sizes.vocabulary, sizes.width)
+        weights.array("model.codec_embedding.weight", sizes.vocabulary, sizes.width)  # read as one of the tables
+        together = predictor.device is self.device
+        self.tables = predictor.tables if together else CodeTables(weights, sizes)
+        self.codes = predictor.codes if together else self.device.zeros((sizes.codebooks,), "i32")
+        self.frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta, config.rope_sections))
+        self.cache = self.decoder.cache(context)
+        self.text = self.device.zeros((1, config.width))
+        self.position = self.device.zeros((1, self.frequencies.shape[0]))
+        self.token = self.device.zeros((1,), "i32")
+        self._suppressed = np.zeros(sizes.vocabulary, np.float32)
+        self._suppressed[sizes.entries :] = SUPPRESSED
+        self._suppressed[stop_id] = 0
+        specials = np.flatnonzero(self._suppressed)
+        self.chooser = Chooser(self.device, sizes.vocabulary, specials.tolist())
+        self.step = self.device.capture(self._decode)
+        self.session: TalkerSession | None = None
+
+    def ban(self, ids: Iterable[int]) -> None:
+        """Suppress further ids from the next step on; none lifts the ban."""
+        bias = self._suppressed.copy()
+        bias[list(ids)] = SUPPRESSED
+        self.device.write(self.chooser.bias, bias)
+
+    def run(self, inputs: np.ndarray, positions: np.ndarray) -> None:
+        """Start over with rows [T, N] at positions [3, T]: all but the last are run, the last is what `step` reads."""
+        last = len(inputs) - 1
+        self.cache.clear()
+        for start in range(0, last, SLICE):
+            rows = slice(start, min(start + SLICE, last))
+            table = ops.angles(self.device.tensor(np.ascontiguousarray(positions[:, rows].T)), self.frequencies)
+            self.cache.extend(rows.stop - start)
+            self.decoder(self.device.tensor(inputs[rows]), table, self.cache)
+        self.cache.extend(1)
+        self.device.write(self.position, np.asarray(positions[:, last:].T, np.float32))
+        self.device.write(self.codes, self.tables.nothing)
+        self.device.write(self.text, inputs[last:])
+
+    def _decode(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+        """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
+        x = ops.add(self.tables.sum(self.codes), self.text)
+        table = ops.angles(self.position, self.frequencies)
+        hidden, _ = self.decoder(x, table, self.cache)
+        logits = ops.matmul(hidden, self.codec_head)
+        first = self.chooser(logits, sampling, self.cache.length)
+        ops.advance(self.token, self.position, self.cache.length, first)
+        return hidden, first, logits
+
+
+class TalkerSession:
+    """One spoken reply. Push the text as it comes, take frames with `step` while `ready`, until `finish_reason` is set.
+
+    `logits` [1, V] and `hidden` [1, N] are those of the last step, before penalty and suppression.
+    """
+
+    def __init__(
+        self,
+        talker: FrameTalker,
+        inputs: np.ndarray,
+        positions: np.ndarray,
+        *,
+        pad: np.ndarray,
+        sampling: Sampling,
+        predictor_sampling: Sampling,
+        seed: int = 0,
+        max_frames: int = 4096,
+    ) -> None:
+        """Run the prompt: inputs [T, N] at positions [3, T]; `pad` [N] is read when the text has ended.
+
+        Raises InputError when rows and positions disagree or the prompt exceeds the context.
+        """
+        if inputs.ndim != 2 or not len(inputs) or positions.shape != (3, len(inputs)):
+            raise InputError(f"the talker got rows {list(inputs.shape)} at positions {list(positions.shape)}")
+        self.talker = talker
+        self.frames = 0
+        self.finish_reason: Literal["stop", "length"] | None = None if max_frames > 0 else "length"
+        self.hidden: Tensor | None = None
+        self.logits: Tensor | None = None
+        self._pad = pad
+        self._samplings = (sampling, predictor_sampling)
+        self._seed = seed & 0x7FFFFFFF
+        self._max_frames = max_frames
+        self._text: deque[np.ndarray] = deque()
+        self._text_ended = False
+        talker.session = self
+        talker.chooser.start(self._seed)
+        talker.run(np.asarray(inputs, np.float32), np.asarray(positions, np.float32))
+
+    def push_text(self, rows: np.ndarray) -> None:
+        """Add text rows [R, N], each read by one frame."""
+        if self._text_ended:
+            raise InputError("text was pushed to a talker session whose text has ended; start another session")
+        self._text.extend(np.asarray(rows, np.float32))
+
+    def finish_text(self) -> None:
+        """Say that no more text comes: later frames read the pad row."""
+        self._text_ended = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether `step` can make a frame now, without text that is not there yet."""
+        return self.finish_reason is None and (self.frames == 0 or bool(self._text) or self._text_ended)
+
+    def step(self) -> np.ndarray | None:
+        """Return the codes int32 [K] of the next frame, or None when the speech has ended.
+
+        Raises InputError when the frame's text has not come yet, or another session took the talker.
+        """
+        if self.finish_reason is not None:
+            return None
+        if self.talker.session is not self:
+            raise InputError("another session has taken over the talker: a talker speaks one reply at a time")
+        if not self.ready:
+            raise InputError("the text of the next frame has not come yet: push it, or finish the text")
+        if self.frames:
+            if self.talker.cache.count >= self.talker.cache.rows:
+                self.finish_reason = "length"
+                return None
+            self.talker.cache.advance()
+            self.talker.device.write(self.talker.text, (self._text.popleft() if self._text else self._pad)[None])
+        codes = self._frame()
+        if codes is None:
+            self.finish_reason = "stop"
+            return None
+        self.frames += 1
+        if self.frames >= self._max_frames:
+            self.finish_reason = "length"
+        return codes
+
+    def _frame(self) -> np.ndarray | None:
+        talker, (sampling, predictor_sampling) = self.talker, self._samplings
+        self.hidden, first, self.logits = talker.step(sampling)
+        if talker.predictor.device is talker.device:
+            frame = talker.predictor(
+                self.hidden, first, predictor_sampling, talker.chooser.seed, talker.cache.length
+            ).numpy()
+            return None if frame[0] == talker.stop_id else frame
+        chosen = int(first.numpy()[0])
+        if chosen == talker.stop_id:
+            return None
+        # The step has counted its position already, so the counter is the one that the other placement reads.
+        frame = talker.predictor.from_host(
+            self.hidden.numpy(), chosen, predictor_sampling, self._seed, talker.cache.count + 1
+        )
+        talker.device.write(talker.codes, frame)
+        return frame
