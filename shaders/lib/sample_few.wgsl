@@ -55,7 +55,7 @@ fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
   let count = atomicLoad(&few_count);
   workgroupBarrier();
   if (count > WG) {
-    return params.V;
+    return params.V; // uniform: all lanes read the same count
   }
 
   // Sort by id, and drop what is not among the top k.
