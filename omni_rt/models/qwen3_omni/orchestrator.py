@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omni_rt.devices.device import Device
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
 from omni_rt.models.qwen3_omni.components import Components
@@ -28,6 +28,9 @@ from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, TextDelta, Timings
 from omni_rt.sampling import Sampling
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 Event = TextDelta | AudioChunk | Done
 
