@@ -11,8 +11,8 @@ import pytest
 from omni_rt import ops
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
-from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models import talker as talker_module
+from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.qwen3_omni.talker import Talker, TalkerPrompt, ThinkerStates, code_sizes
 from omni_rt.models.qwen3_omni.talker_layout import talker_layout
 from omni_rt.models.talker import TalkerSession
@@ -26,12 +26,20 @@ GREEDY = Sampling(repetition_penalty=1.05)
 DRAWN = Sampling(temperature=0.9, top_k=20, top_p=0.9, repetition_penalty=1.05)
 
 
-def load(reference: Reference, device: Device, *, predictor_device: Device | None = None, context: int = 200) -> Talker:
+def load(
+    reference: Reference,
+    device: Device,
+    *,
+    predictor_device: Device | None = None,
+    context: int = 200,
+    quant: str | None = None,
+) -> Talker:
     config = reference.config.talker
     assert config is not None
-    weights = reference.weights(predictor_device or device, "talker.code_predictor.")
+    weights = reference.weights(predictor_device or device, "talker.code_predictor.", quant)
     predictor = CodePredictor(weights, config.code_predictor, code_sizes(config))
-    return Talker(reference.weights(device, "talker."), config, reference.config.tokens, predictor, context=context)
+    own = reference.weights(device, "talker.", quant)
+    return Talker(own, config, reference.config.tokens, predictor, context=context)
 
 
 @pytest.fixture(scope="module")

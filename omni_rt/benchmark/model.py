@@ -19,10 +19,10 @@ from omni_rt.benchmark import full_size
 from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
+from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.decoder import Decoder, Experts
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
-from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
