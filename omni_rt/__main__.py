@@ -14,9 +14,13 @@ def main() -> None:
     # A checkpoint's tokenizer is used from one thread, and says so at length when a process forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    from omni_rt.command.group import run
+    from omni_rt.command.group import CpuSettings, run
 
-    sys.exit(run())
+    threads = os.environ.get("OMNI_RT_THREADS", "")
+    if threads and not (threads.isdecimal() and 1 <= int(threads) <= 1024):
+        sys.exit(f"omni-rt: error: OMNI_RT_THREADS is {threads!r}: set it to a number from 1 to 1024, or unset it")
+    level = os.environ.get("OMNI_RT_CPU_LEVEL", "")
+    sys.exit(run(cpu=CpuSettings(int(threads) if threads else None, level)))
 
 
 if __name__ == "__main__":

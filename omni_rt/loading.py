@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,17 @@ def load(
     max_memory: int | None = None,
     strict: bool = False,
     local_files_only: bool = False,
+    threads: int | None = None,
+    level: str = "",
     progress: Progress | None = None,
 ) -> OmniOrchestrator:
     """Load a model: "tiny", a directory in Hugging Face layout, or org/repo[@revision].
 
     `device` is "auto", "cpu", "wgpu" or "wgpu:1"; `placement` moves single components elsewhere. `quant` "q8_0"
     quantises while loading. `context` is the longest conversation in tokens, `max_memory` a budget in bytes for each
-    device. `strict` makes a CPU fallback an error. Raises ModelNotFoundError, ModelFormatError, UnsupportedError, DeviceError,
-    or OutOfMemoryError before anything is allocated.
+    device. `strict` makes a CPU fallback an error. `threads` and `level` are those of the CPU, see `open_device`.
+    Raises ModelNotFoundError, ModelFormatError, UnsupportedError, DeviceError, or OutOfMemoryError before anything is
+    allocated.
     """
     started = time.perf_counter()
     if context < 1:
@@ -57,7 +61,8 @@ def load(
     directory = resolve(str(ref), local_files_only=local_files_only)
     config = _config(directory)
     checkpoint = SafetensorsCheckpoint(directory)
-    devices = _open_devices(device, placement or OmniConfig(), strict=strict, max_memory=max_memory)
+    open_named = partial(open_device, strict=strict, max_memory=max_memory, threads=threads, level=level)
+    devices = _open_devices(device, placement or OmniConfig(), open_named)
     try:
         needed = planned_bytes(checkpoint, config, devices, quant=quant, context=context)
         for opened in set(devices.values()):
@@ -85,7 +90,7 @@ def _config(directory: Path) -> Qwen3OmniConfig:
     return Qwen3OmniConfig.from_directory(directory)
 
 
-def _open_devices(name: str, placement: OmniConfig, *, strict: bool, max_memory: int | None) -> dict[str, Device]:
+def _open_devices(name: str, placement: OmniConfig, open_named: Callable[[str], Device]) -> dict[str, Device]:
     """Open each device that the placement asks for once, and return the device of every component."""
     opened: dict[str, Device] = {}
     chosen = {}
@@ -96,7 +101,7 @@ def _open_devices(name: str, placement: OmniConfig, *, strict: bool, max_memory:
             if wanted == DevicePlacement.WGPU and name.startswith("wgpu"):
                 target = name
             if target not in opened:
-                opened[target] = open_device(target, strict=strict, max_memory=max_memory)
+                opened[target] = open_named(target)
             chosen[component.name] = opened[target]
     except BaseException:
         for device in opened.values():

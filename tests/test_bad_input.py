@@ -262,6 +262,21 @@ def test_no_vulkan_adapter_is_exit_code_3(tmp_path: Path, command: tuple[str, ..
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "says"),
+    [
+        ("OMNI_RT_THREADS", "many", 1, ("OMNI_RT_THREADS", "'many'", "1 to 1024")),
+        ("OMNI_RT_CPU_LEVEL", "warp", 3, ("'warp'", "numpy")),
+    ],
+)
+def test_wrong_settings_in_the_environment(
+    tmp_path: Path, variable: str, value: str, code: int, says: tuple[str, ...]
+) -> None:
+    done, out, err = separately("chat", "hello", "--device", "cpu", cwd=tmp_path, **{variable: value})
+    assert done == code and out == b""
+    assert all(part in err for part in says), err
+
+
 def test_an_adapter_that_is_not_there_lists_those_that_are(program: Program) -> None:
     fails(program, "chat", "hello", "--device", "wgpu:9", code=3, says=("wgpu:9", "wgpu:0 ="))
 

@@ -119,6 +119,13 @@ def test_quantised_weights_answer(program: Program) -> None:
     assert done.code == 0 and len(json.loads(done.out)["token_ids"]) == 4
 
 
+@pytest.mark.parametrize("environment", [{"OMNI_RT_THREADS": "1"}, {"OMNI_RT_CPU_LEVEL": "numpy"}], ids=str)
+def test_threads_and_level_of_the_cpu_come_from_the_environment(tmp_path: Path, environment: dict[str, str]) -> None:
+    code, out, err = separately("chat", "hello", "--device", "cpu", *SHORT, "--json", cwd=tmp_path, **environment)
+    assert code == 0, err
+    assert len(json.loads(out)["token_ids"]) == 4
+
+
 def test_trace_prints_a_line_per_dispatch(program: Program) -> None:
     done = program("chat", "hello", "--device", "wgpu", "--trace", "--max-new-tokens", "2", "--seed", "0")
     assert done.code == 0, done.err

@@ -59,6 +59,8 @@ Examples:
   omni-rt chat question.wav --speech -o answer.wav
   omni-rt chat "What is three plus four?" --temperature 0
   omni-rt chat "What is said here?" --audio interview.mp3
+  omni-rt chat "What is in the picture?" --image photo.jpg
+  omni-rt chat "What happens?" --video clip.mp4 --no-video-audio
   omni-rt chat question.wav -o - -q | aplay
   omni-rt chat question.wav --speech --device wgpu --place code2wav=cpu
   omni-rt chat                          (a conversation; /help, /exit)
@@ -68,6 +70,11 @@ Examples:
 @click.option("--audio", multiple=True, metavar="FILE", help="An audio file that the question is about.")
 @click.option("--image", multiple=True, metavar="FILE", help="A picture that the question is about.")
 @click.option("--video", multiple=True, metavar="FILE", help="A video that the question is about.")
+@click.option(
+    "--video-audio/--no-video-audio",
+    default=None,
+    help="Hear the sound of a video, or only look at it; left out, it is heard where the file has one.",
+)
 @click.option("--speech/--no-speech", default=None, help="Answer in speech too; implied by -o.")
 @click.option("-o", "--output", metavar="FILE", help="Where speech goes: .wav, .flac, .ogg, .mp3; - is stdout.")
 @click.option("--voice", metavar="NAME", help="The voice that speaks; the checkpoint's first choice when left out.")
@@ -82,6 +89,7 @@ def chat(
     audio: tuple[str, ...],
     image: tuple[str, ...],
     video: tuple[str, ...],
+    video_audio: bool | None,
     speech: bool | None,
     output: str | None,
     voice: str | None,
@@ -103,11 +111,17 @@ def chat(
     if output == "-" and report.as_json:
         raise click.UsageError("--json and -o - both want stdout: give -o a file")
     check_output(output)
-    parts = [{"type": "audio", "audio": readable(file)} for file in audio]
+    parts: list[dict[str, Any]] = [{"type": "audio", "audio": readable(file)} for file in audio]
     parts += [{"type": "image", "image": readable(file)} for file in image]
     parts += [{"type": "video", "video": readable(file)} for file in video]
     if question is not None:
         parts.append(part_of(question))
+    if video_audio is not None:
+        films = [part for part in parts if part["type"] == "video"]
+        if not films:
+            raise click.UsageError("--video-audio is about the sound of a video: give one with --video")
+        for part in films:
+            part["use_audio_in_video"] = video_audio
     answering = Answering(generation, report, wants_speech, voice, output, trace)
     if parts:
         with model.load(report) as omni:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from omni_rt.command.install_hints import package_hint, render_group_hint, tool_hint
-from omni_rt.command.options import NoDevice, device_option, report_options
+from omni_rt.command.options import NoDevice, cpu_settings, device_option, report_options
 from omni_rt.command.report import Report, table
 from omni_rt.errors import OmniError
 
@@ -202,7 +202,7 @@ def try_device(name: str) -> None:
     from omni_rt.devices import open_device
 
     try:
-        with open_device(name) as device:
+        with open_device(name, **cpu_settings()) as device:
             computes(device)
     except OmniError as error:
         raise NoDevice(str(error)) from error

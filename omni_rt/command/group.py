@@ -26,10 +26,19 @@ COMMANDS = {
 FINE, FAILED, USAGE = 0, 1, 2
 
 
+@dataclass(frozen=True)
+class CpuSettings:
+    """Threads and dispatch level of the CPU device; the machine's own when left out."""
+
+    threads: int | None = None
+    level: str = ""
+
+
 @dataclass
 class State:
     """What belongs to one run of the program."""
 
+    cpu: CpuSettings = CpuSettings()
     interrupts: Interrupts = field(default_factory=Interrupts)
     verbose: bool = False
 
@@ -79,9 +88,9 @@ def omni_rt() -> None:
     """
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, cpu: CpuSettings = CpuSettings()) -> int:
     """Run the command line and return its exit code."""
-    state = State()
+    state = State(cpu)
     state.interrupts.watch()
     try:
         code = omni_rt.main(args=arguments, prog_name="omni-rt", standalone_mode=False, obj=state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +58,7 @@ class ModelChoice:
 
                 return omni_rt.load(
                     self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
-                    strict=self.strict, local_files_only=True, progress=advance,
+                    strict=self.strict, local_files_only=True, progress=advance, **cpu_settings(),
                 )  # fmt: skip
         except DeviceError as error:
             raise NoDevice(str(error)) from error
@@ -80,12 +80,17 @@ class GenerationChoice:
         return None if self.temperature is None else Sampling(temperature=self.temperature)
 
 
+def cpu_settings() -> dict[str, Any]:
+    """Return the threads and the level of the CPU that the environment asks for, as options of `open_device`."""
+    return asdict(click.get_current_context().find_root().obj.cpu)
+
+
 def open_named(name: str, *, strict: bool = False) -> Device:
     """Open a device; raise NoDevice when it cannot be used."""
     from omni_rt.devices import open_device
 
     try:
-        return open_device(name, strict=strict)
+        return open_device(name, strict=strict, **cpu_settings())
     except DeviceError as error:
         raise NoDevice(str(error)) from error
 

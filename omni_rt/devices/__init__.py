@@ -6,16 +6,24 @@ from omni_rt.devices.device import Device
 from omni_rt.errors import DeviceError
 
 
-def open_device(name: str = "auto", *, strict: bool = False, max_memory: int | None = None) -> Device:
+def open_device(
+    name: str = "auto",
+    *,
+    strict: bool = False,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    level: str = "",
+) -> Device:
     """Open a device by name: "auto", "cpu", "wgpu", "wgpu:1".
 
-    "auto" takes the first real GPU and else the CPU; a software adapter is used only when asked for by name. Raises
-    DeviceError when no such adapter exists, naming those that do.
+    "auto" takes the first real GPU and else the CPU; a software adapter is used only when asked for by name. `threads`
+    and `level` are those of the CPU: see CpuDevice. Raises DeviceError when no such adapter exists, naming those that
+    do, or when this machine has no such level.
     """
     from omni_rt.devices.cpu import CpuDevice
 
     if name == "cpu":
-        return CpuDevice(strict=strict, max_memory=max_memory)
+        return CpuDevice(strict=strict, max_memory=max_memory, threads=threads, level=level)
     kind, _, index = name.partition(":")
     if kind not in ("auto", "wgpu") or (index and not index.isdigit()) or (kind == "auto" and index):
         raise DeviceError(f"unknown device {name!r}: the names are auto, cpu, wgpu, wgpu:0, wgpu:1, ...")
@@ -25,7 +33,7 @@ def open_device(name: str = "auto", *, strict: bool = False, max_memory: int | N
     if kind == "auto":
         real = [adapter for adapter in found if not adapter.software]
         if not real:
-            return CpuDevice(strict=strict, max_memory=max_memory)
+            return CpuDevice(strict=strict, max_memory=max_memory, threads=threads, level=level)
         return WebGpuDevice(real[0], strict=strict, max_memory=max_memory)
     chosen = int(index or 0)
     if chosen >= len(found):
