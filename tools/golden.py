@@ -22,9 +22,9 @@ from golden_checkpoint import Dimensions, special_token_ids, tokenizer_tables
 from golden_files import write_checkpoint, write_json, write_safetensors
 from golden_inputs import SCENARIOS, Encoder, Media, patches
 
-SMALLEST_MARGIN = 1e-3
+SMALLEST_MARGIN = 5e-4
 """Least distance between the best and the second logit of every greedy choice."""
-SMALLEST_ROUTER_GAP = 2e-4
+SMALLEST_ROUTER_GAP = 1.5e-4
 """Least distance between the last expert chosen and the first one left out, in router logits."""
 
 
@@ -73,6 +73,14 @@ def kept_stages(name: str, stages: dict[str, np.ndarray], brief: tuple[str, ...]
     return {key: value for key, value in stages.items() if key in brief}
 
 
+def first_steps(speech: dict[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
+    """Cut the arrays of a speech to its first `steps` talker steps; the last of them makes no frame."""
+    cut = {key: speech[key][:steps] for key in ("step_hidden", "step_logits", "codec0")}
+    cut |= {"step_embeds": speech["step_embeds"][: steps - 1], "step_position": speech["step_position"][:, :steps]}
+    cut["codes"] = np.ascontiguousarray(speech["codes"][:, : steps - 1])
+    return {key: value for key, value in speech.items() if key != "wav"} | cut
+
+
 def scenario_stages(reference: Any, names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Run the scenarios; return their arrays and the index entries, or raise `Degenerate`."""
     from golden_stages import smallest_gap
@@ -110,18 +118,23 @@ def scenario_stages(reference: Any, names: list[str]) -> tuple[dict[str, np.ndar
             gap = float(speech.pop("router_gap")[0])
             if min(margin, books) < SMALLEST_MARGIN or gap < SMALLEST_ROUTER_GAP:
                 raise Degenerate(f"{name}: talker margin {margin:.1e}, codes {books:.1e}, router gap {gap:.1e}")
-            if speech["codes"].shape[1] < 3 or len(np.unique(speech["codes"])) < 8:
+            if speech["codes"].shape[1] < (3 if scenario.whole else 2) or len(np.unique(speech["codes"])) < 8:
                 raise Degenerate(f"{name}: {speech['codes'].shape[1]} frames, or codes that repeat themselves")
             if name == "text_rp2" and np.array_equal(speech["codec0"], arrays["speech.text.codec0"]):
                 raise Degenerate(f"{name}: the penalty changes no code")
-            stop = reference.config.talker_config.codec_eos_token_id
-            entry |= {"frames": speech["codes"].shape[1], "stopped": int(speech["codec0"][-1]) == stop,
+            stopped = int(speech["codec0"][-1]) == reference.config.talker_config.codec_eos_token_id
+            if scenario.look_ahead:
+                if stopped:
+                    raise Degenerate(f"{name}: the talker stops after {speech['codes'].shape[1]} frames")
+                speech = first_steps(speech, scenario.new_frames)
+            entry |= {"frames": speech["codes"].shape[1], "stopped": stopped,
                       "talker_margin": margin, "code_predictor_margin": books, "talker_router_gap": gap}  # fmt: skip
             arrays |= {f"speech.{name}.{key}": value for key, value in kept_stages(name, speech, SPEECH_BRIEF).items()}
         entries[name] = entry
         say(f"  {name}: {entry.get('text', '')!r}, {entry.get('frames', 0)} frames")
-    if not any(entry.get("stopped") for entry in entries.values()):
-        raise Degenerate("no talker stops by itself")
+    replies = [tuple(entry["token_ids"]) for entry in entries.values() if "token_ids" in entry]
+    if len(set(replies)) < len(replies):
+        raise Degenerate("two scenarios have the same reply")
     return arrays, entries
 
 

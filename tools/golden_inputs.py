@@ -35,6 +35,7 @@ class Scenario:
     audio_in_video: bool = False
     short_audio: bool = False
     penalty: float = 1.05
+    look_ahead: int = 0  # steps that the talker makes beyond new_frames, not kept, and must not stop in
 
     @property
     def media(self) -> set[str]:
@@ -54,7 +55,7 @@ def _ask(*parts: str) -> dict[str, Any]:
 
 SYSTEM = {"role": "system", "content": "hello system"}
 SCENARIOS: dict[str, Scenario] = {
-    "text": Scenario((SYSTEM, _ask("hello, what is the sum?")), 12, 10, whole=True),
+    "text": Scenario((SYSTEM, _ask("hello, what is the sum?")), 12, 10, whole=True, look_ahead=8),
     "text_rp2": Scenario((SYSTEM, _ask("hello, what is the sum?")), 12, 10, penalty=2.0),
     "audio": Scenario((_ask("@audio", "what is on"),), 10, 8, whole=True),
     "turns": Scenario(

@@ -202,7 +202,8 @@ class Reference:
                     **inputs, **options, speaker=speaker, use_audio_in_video=scenario.audio_in_video,
                     thinker_do_sample=False, thinker_max_new_tokens=scenario.new_tokens,
                     thinker_eos_token_id=self.config.im_end_token_id, talker_do_sample=False,
-                    talker_max_new_tokens=scenario.new_frames, talker_repetition_penalty=scenario.penalty,
+                    talker_max_new_tokens=scenario.new_frames + scenario.look_ahead,
+                    talker_repetition_penalty=scenario.penalty,
                 )  # fmt: skip
         finally:
             handle.remove()
