@@ -99,7 +99,7 @@ INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
             vf_store(scales[r], vf_load_half(w.scales + r * blocks + b) * own);
         for (int s = 0; s < STEPS; s++) {
             int64_t at = b + s * BLOCKS_PER_STEP;
-            vi start = correction_step(x.corrections + at);
+            vi start = correction_step(x.group_corrections + at * (BLOCK / 4));
             for (int r = 0; r < rows; r++) {
                 vi sum = dot_step(quants + r * k + at * BLOCK, x.quants + at * BLOCK, start);
                 total[r] = vf_fma(vf_from_int(sum), scale_step(scales[r] + s * BLOCKS_PER_STEP), total[r]);
@@ -108,7 +108,7 @@ INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
     }
     for (; b < blocks; b += BLOCKS_PER_STEP) {
         int64_t left = omni_min(BLOCKS_PER_STEP, blocks - b);
-        vi start = correction_step(x.corrections + b);
+        vi start = correction_step(x.group_corrections + b * (BLOCK / 4));
         for (int r = 0; r < rows; r++) {
             int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
             float product[BLOCKS_PER_STEP] = {0};

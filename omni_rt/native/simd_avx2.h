@@ -57,13 +57,15 @@ static inline vf scale_step(const float *scales) { return (vf)_mm256_broadcast_s
 static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 #ifdef OMNI_VNNI
-/* Unsigned times signed: weights are moved up by 128, and the sum starts at -128 times the sum of x. */
+/* Unsigned times signed: weights are moved up by 128, and each sum starts at -128 times its own values of x. */
 #define WEIGHT_BIAS 128
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m256i moved = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)w), _mm256_set1_epi8((char)0x80));
     return (vi)_mm256_dpbusd_avx_epi32((__m256i)start, moved, _mm256_loadu_si256((const __m256i *)x));
 }
-static inline vi correction_step(const int32_t *corrections) { return vi_set(corrections[0] / 8); }
+static inline vi correction_step(const int32_t *corrections) {
+    return (vi)_mm256_loadu_si256((const __m256i *)corrections);
+}
 static inline vi dot4(vi sum, vw w, int32_t x) {
     return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, w, _mm256_set1_epi32(x));
 }

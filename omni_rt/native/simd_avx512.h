@@ -51,7 +51,7 @@ static inline vf vf_load_int8(const int8_t *p) {
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
-/* The sum of each half starts at -128 times the sum of its block of x, spread over 8 lanes. */
+/* Each sum starts at -128 times its own 4 values of x. */
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m512i moved = _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi32((int)0x80808080));
     return (vi)_mm512_dpbusd_epi32((__m512i)start, moved, _mm512_loadu_si512(x));
@@ -61,8 +61,7 @@ static inline vf scale_step(const float *scales) {
                 scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1]};
 }
 static inline vi correction_step(const int32_t *corrections) {
-    int32_t a = corrections[0] / 8, b = corrections[1] / 8;
-    return (vi){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+    return (vi)_mm512_loadu_si512(corrections);
 }
 static inline vw vw_load(const int8_t *p) { return _mm512_loadu_si512(p); }
 static inline vi dot4(vi sum, vw w, int32_t x) {
