@@ -75,7 +75,7 @@ class FrameTalker:
         self.device.write(self.chooser.bias, bias)
 
     def run(self, inputs: np.ndarray, positions: np.ndarray) -> None:
-        """Start over with rows [T, N] at positions [3, T]: all but the last are run, the last is what `step` reads."""
+        """Start over with rows [T, N] at positions [axes, T]: all but the last are run, the last is what `step` reads."""
         last = len(inputs) - 1
         self.cache.clear()
         for start in range(0, last, SLICE):
@@ -115,13 +115,15 @@ class TalkerSession:
         sampling: Sampling,
         predictor_sampling: Sampling,
         seed: int = 0,
+        min_frames: int = 0,
         max_frames: int = 4096,
     ) -> None:
-        """Run the prompt: inputs [T, N] at positions [3, T]; `pad` [N] is read when the text has ended.
+        """Run the prompt: inputs [T, N] at positions [axes, T]; `pad` [N] is read when the text has ended.
 
-        Raises InputError when rows and positions disagree or the prompt exceeds the context.
+        The stop token cannot be chosen before `min_frames` frames. Raises InputError when rows and positions disagree
+        or the prompt exceeds the context.
         """
-        if inputs.ndim != 2 or not len(inputs) or positions.shape != (3, len(inputs)):
+        if inputs.ndim != 2 or not len(inputs) or positions.shape != (talker.frequencies.shape[0], len(inputs)):
             raise InputError(f"the talker got rows {list(inputs.shape)} at positions {list(positions.shape)}")
         self.talker = talker
         self.frames = 0
@@ -131,11 +133,13 @@ class TalkerSession:
         self._pad = pad
         self._samplings = (sampling, predictor_sampling)
         self._seed = seed & 0x7FFFFFFF
+        self._min_frames = min_frames
         self._max_frames = max_frames
         self._text: deque[np.ndarray] = deque()
         self._text_ended = False
         talker.session = self
         talker.chooser.start(self._seed)
+        talker.ban([talker.stop_id] if min_frames else [])
         talker.run(np.asarray(inputs, np.float32), np.asarray(positions, np.float32))
 
     def push_text(self, rows: np.ndarray) -> None:
@@ -165,6 +169,8 @@ class TalkerSession:
         if not self.ready:
             raise InputError("the text of the next frame has not come yet: push it, or finish the text")
         if self.frames:
+            if self.frames == self._min_frames:
+                self.talker.ban([])
             if self.talker.cache.count >= self.talker.cache.rows:
                 self.finish_reason = "length"
                 return None

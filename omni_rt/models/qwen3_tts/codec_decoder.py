@@ -49,7 +49,9 @@ class CodecDecoder:
         )
         self.chunk = chunk or shape.chunk_frames()
         self.codebooks = weights.place_exact(self._projected_codebooks(weights.at("quantizer.")))
-        self.pre_conv = CausalConv(weights.at("pre_conv."), config.latent_width, config.codebook_width, taps=LATENT_TAPS)
+        self.pre_conv = CausalConv(
+            weights.at("pre_conv."), config.latent_width, config.codebook_width, taps=LATENT_TAPS
+        )
         transformer = weights.at("pre_transformer.")
         self.input = transformer.affine("input_proj", config.width, config.latent_width)
         self.transformer = Decoder(transformer, config)
