@@ -10,6 +10,7 @@ from omni_rt.ops.expert_groups import add_experts, add_weighted, expert_product
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
+from omni_rt.ops.pooling import elu, gate_channels, pool, relu, tanh
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
 from omni_rt.ops.reading import read_all
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
@@ -34,11 +35,13 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv_transpose1d",
+    "elu",
     "embed",
     "embed_sum",
     "expert_down",
     "expert_gate_up",
     "expert_product",
+    "gate_channels",
     "gelu",
     "gelu_tanh",
     "kv_append",
@@ -48,8 +51,10 @@ __all__ = [
     "matmul_add",
     "norm_rope_append",
     "penalise",
+    "pool",
     "put",
     "read_all",
+    "relu",
     "rms_norm",
     "rope",
     "rope_append",
@@ -60,4 +65,5 @@ __all__ = [
     "snake",
     "softmax",
     "splice",
+    "tanh",
 ]
