@@ -31,7 +31,7 @@ install() {
   target=$1
   shift
   say "Installing (this downloads about 60 MB the first time)"
-  "$target/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+  "$target/bin/python" -m pip install --quiet --quiet --disable-pip-version-check "$@" ||
     fail "pip could not install the package; see the lines above. It needs the network once."
 }
 
