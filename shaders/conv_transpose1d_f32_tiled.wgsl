@@ -18,7 +18,7 @@ struct Params {
 
 const LANES_N: u32 = 16u; // tune
 const MB: u32 = 2u; // tune
-const NB: u32 = 2u; // tune
+const NB: u32 = 1u; // tune
 
 fn gather_quad(u: u32, q: u32) -> vec4<f32> {
   let tap = q / (params.C / 4u);

@@ -26,10 +26,10 @@ from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 READING = "read_all"
 """The op whose rate is the yardstick of the others."""
 
-SPREAD = 512 << 20
+SPREAD = 256 << 20
 """Bytes over which the operands of a timing are spread, where that takes no more than MOST_COPIES."""
 
-MOST_COPIES = 64
+MOST_COPIES = 32
 MOST_SECONDS = 0.1
 """Seconds that one submission may take: drivers reset a GPU that does not answer for two."""
 WARM_SECONDS = 0.2

@@ -21,8 +21,8 @@ FEW_ROWS = 32
 MANY_ROWS = 1024
 """Below this many output rows the lanes of a workgroup share a sum instead of a tile, where they may do either."""
 
-SKINNY = ({"COLS": 4, "ROWS": 8}, {"COLS": 4, "ROWS": 4})
-TILED = ({"LANES_N": 8, "MB": 1, "NB": 2}, {"LANES_N": 16, "MB": 2, "NB": 2}, {"LANES_N": 8, "MB": 1, "NB": 1})
+SKINNY = ({"COLS": 4, "ROWS": 8},)
+TILED = ({"LANES_N": 16, "MB": 2, "NB": 1}, {"LANES_N": 8, "MB": 1, "NB": 3})
 
 CONV1D_UNIFORMS = ("T", "C", "P", "N", "J", "I", "stride", "dilation", "right")
 
@@ -111,7 +111,7 @@ def _natives(name: str, *uniforms: str) -> list[Native]:
         {"T": 290, "C": 32, "P": 6, "N": 3, "J": 5, "I": 32, "stride": 1, "dilation": 2, "right": 3},
         {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
         {"T": 77, "C": 36, "P": 4, "N": 20, "J": 3, "I": 36, "stride": 2, "dilation": 2, "right": 2},
-        {"T": 130, "C": 32, "P": 54, "N": 132, "J": 7, "I": 32, "stride": 1, "dilation": 9, "right": 0},
+        {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
     ),
     bench=(
         # Code2Wav of Qwen3-Omni and the codec of Qwen3-TTS, four frames and one: the widest and the narrowest block.
@@ -193,7 +193,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any) -> Any:
         {"B": 2, "H": 7, "W": 5, "C": 1, "N": 3, "J": 3, "L": 3, "stride": 2, "pad": 1},
         {"B": 1, "H": 4, "W": 6, "C": 32, "N": 5, "J": 3, "L": 2, "stride": 2, "pad": 0},
         {"B": 3, "H": 9, "W": 11, "C": 36, "N": 20, "J": 3, "L": 3, "stride": 2, "pad": 1},
-        {"B": 1, "H": 13, "W": 12, "C": 32, "N": 136, "J": 3, "L": 3, "stride": 1, "pad": 2},
+        {"B": 1, "H": 11, "W": 10, "C": 32, "N": 100, "J": 3, "L": 3, "stride": 1, "pad": 2},
     ),
     bench=(
         # The audio stem of Qwen3-Omni, one chunk of 100 frames: 128 x 100 x 1 -> 64 x 50 x 480 -> 32 x 25 x 480.
