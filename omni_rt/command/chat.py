@@ -124,6 +124,7 @@ def chat(
             part["use_audio_in_video"] = video_audio
     answering = Answering(generation, report, wants_speech, voice, output, trace)
     if parts:
+        look_at(parts)
         with model.load(report) as omni:
             answer(omni, state, [{"role": "user", "content": parts}], answering)
         return
@@ -155,6 +156,19 @@ def part_of(argument: str) -> dict[str, Any]:
     if suffix in (".txt", ".md"):
         return {"type": "text", "text": read_text(path)}
     return {"type": "audio", "audio": argument}
+
+
+def look_at(parts: list[dict[str, Any]]) -> None:
+    """Read pictures, and look into videos: what is wrong with them shows before a model is loaded for minutes."""
+    for part in parts:
+        if part["type"] == "image":
+            from omni_rt.io.image import load_image
+
+            part["image"] = load_image(part["image"])
+        elif part["type"] == "video":
+            from omni_rt.io.video import check_video
+
+            check_video(part["video"], sound=part.get("use_audio_in_video"))
 
 
 def readable(file: str) -> str:

@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,16 +46,29 @@ def load_video(source: VideoSource, settings: PatchSettings, *, sound: bool | No
     True asks for the sound, False leaves it out, None takes it where the file has one. Raises InputError for other
     formats, damaged files, no pictures, or no sound when it is asked for; UnsupportedError without PyAV.
     """
+    with _opened(source) as file:
+        return file.load(settings, sound)
+
+
+def check_video(source: VideoSource, *, sound: bool | None = None) -> None:
+    """Raise the errors of `load_video` that show without decoding frames."""
+    with _opened(source) as file:
+        file.checked_count(sound)
+
+
+@contextmanager
+def _opened(source: VideoSource) -> Iterator[_File]:
     if isinstance(source, bytes | bytearray | memoryview):
         if not len(source):
             raise InputError("video is empty (0 bytes); give the bytes of a video file")
-        return _File(io.BytesIO(source), f"video of {len(source)} bytes").load(settings, sound)
+        yield _File(io.BytesIO(source), f"video of {len(source)} bytes")
+        return
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             f"video came as {type(source).__name__}; give a path, bytes, Video(frames, fps) or (frames, fps)"
         )
     with open_input(source, "video") as file:
-        return _File(file, str(Path(source))).load(settings, sound)
+        yield _File(file, str(Path(source)))
 
 
 def sampled_frames(total: int, fps: float) -> np.ndarray:
@@ -95,6 +109,21 @@ class _File:
         if sound and heard is None:
             raise InputError(f"{self.name}: {NO_SOUND}")
         return Video(frames, shown, heard)
+
+    def checked_count(self, sound: bool | None) -> tuple[int, float]:
+        """Return the number of frames and their rate; raise InputError for what cannot be shown, or heard if asked."""
+        with self.refusing():
+            return self.count(sound)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Raise InputError where FFmpeg raises."""
+        try:
+            yield
+        except (self.av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{self.name}: is damaged, or its codec cannot be read ({error}); save it again"
+            ) from error
 
     def open(self) -> Any:
         """Open the file. FFmpeg may open no other file, and no decoder a larger frame, not even to probe."""

@@ -20,6 +20,9 @@ def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
     return call.H, min(call.T, 4096), 1
 
 
+MOST_SCORES = 1 << 22
+"""Scores of one group of heads that the reference holds at once."""
+
 PREFILL_FROM = 17
 """Queries from which a tile of 32 pays; below, one workgroup per query makes better use of a GPU."""
 
@@ -147,21 +150,25 @@ def attention(
     rows, groups, _ = k.shape
     end = int(length[0])
     positions = np.arange(max(0, end - rows), end)
-    own = np.arange(end - queries, end)[:, None]
-    visible = np.ones((queries, len(positions)), bool)
-    if causal:
-        visible &= positions <= own
-    if window:
-        visible &= own - positions < window
-    if block:
-        visible &= positions // block == own // block
     keys, values = k[positions % rows], v[positions % rows]
     grouped = q.reshape(queries, groups, heads // groups, width)
     out = np.empty_like(grouped)
-    for group in range(groups):
-        scores = np.einsum("tgd,sd->tgs", grouped[:, group], keys[:, group], optimize=True) * scale
-        scores = np.where(visible[:, None, :], scores, -np.inf)
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores /= scores.sum(axis=-1, keepdims=True)
-        out[:, group] = scores @ values[:, group]
+    # A large picture has 12,000 queries and as many keys: a few of the scores at a time.
+    step = max(1, MOST_SCORES // max(1, len(positions) * (heads // groups)))
+    for first in range(0, queries, step):
+        some = slice(first, first + step)
+        own = np.arange(end - queries, end)[some, None]
+        visible = np.ones((len(own), len(positions)), bool)
+        if causal:
+            visible &= positions <= own
+        if window:
+            visible &= own - positions < window
+        if block:
+            visible &= positions // block == own // block
+        for group in range(groups):
+            scores = np.einsum("tgd,sd->tgs", grouped[some, group], keys[:, group], optimize=True) * scale
+            scores = np.where(visible[:, None, :], scores, -np.inf)
+            scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            scores /= scores.sum(axis=-1, keepdims=True)
+            out[some, group] = scores @ values[:, group]
     return out.reshape(queries, heads, width)

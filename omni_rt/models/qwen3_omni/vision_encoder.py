@@ -21,6 +21,11 @@ from omni_rt.weights import Weights
 
 EPSILON = 1e-6
 
+MOST_PATCHES = 16384
+"""Patches of a video that are encoded at once, whole pictures: they do not see each other."""
+MOST_ROWS = 4096
+"""Rows that pass the wide layer at once: its output at full size is 70 MB, where a large picture would make 200."""
+
 Linear = tuple[Tensor, Tensor]
 
 
@@ -79,6 +84,15 @@ class VisionBlock:
         query, key = ops.rope(query, table), ops.rope(key, table)
         mixed = ops.attention(query, key, value, length, scale=head_dim**-0.5, causal=False, block=picture)
         x = ops.add(x, ops.matmul_add(mixed.reshape(len(x), -1), *self.output))
+        fed: Tensor | None = None
+        for start in range(0, len(x), MOST_ROWS):
+            rows = self.feed_forward(x[start : start + MOST_ROWS])
+            fed = rows if fed is None else ops.concat_rows(fed, rows)
+        assert fed is not None
+        return fed
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Add the feed-forward to rows x [T, N], each by itself."""
         normed = ops.layer_norm(x, *self.norm2, epsilon=EPSILON)
         return ops.add(x, ops.matmul_add(ops.gelu_tanh(ops.matmul_add(normed, *self.wide)), *self.narrow))
 
@@ -145,15 +159,28 @@ class VisionEncoder:
                 f"the vision encoder takes patches [{time * height * width}, {config.patch_values}] for the grid "
                 f"{(time, height, width)} (sides in multiples of {config.merge}), got {list(pixels.shape)}"
             )
+        picture = height * width
+        steps = max(1, MOST_PATCHES // picture)
+        parts = [
+            self._encode(pixels[start * picture : (start + steps) * picture], (min(steps, time - start), height, width))
+            for start in range(0, time, steps)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        taps = zip(*(part.deepstack for part in parts), strict=True)
+        return VisionTokens(
+            np.concatenate([part.embeddings for part in parts]), [np.concatenate(rows) for rows in taps]
+        )
+
+    def _encode(self, pixels: np.ndarray, grid: Grid) -> VisionTokens:
+        config, merge = self.config, self.config.merge
         x = ops.matmul_add(self.device.tensor(pixels), *self.patch_embed)
-        table = interpolated_positions(self.positions, (time, height, width), config.merge)
-        x = ops.add(x, self.device.tensor(table))
-        coordinates = patch_coordinates((time, height, width), config.merge)
-        angles = ops.angles(self.device.tensor(coordinates.astype(np.float32)), self.frequencies)
+        x = ops.add(x, self.device.tensor(interpolated_positions(self.positions, grid, merge)))
+        angles = ops.angles(self.device.tensor(patch_coordinates(grid, merge).astype(np.float32)), self.frequencies)
         length = self.device.tensor(np.array([len(x)], np.int32))
         deepstack = []
         for index, block in enumerate(self.blocks):
-            x = block(x, angles, length, height * width)
+            x = block(x, angles, length, grid[1] * grid[2])
             if index in config.deepstack_layers:
                 merger = self.deepstack[config.deepstack_layers.index(index)]
                 deepstack.append(merger(x))
