@@ -1,15 +1,15 @@
 // ids[t] = the index of the largest x[t, n], the lowest among equals
 // bindings: x [T, N] f32; ids [T] i32
-// work: one workgroup per row, in strides of the grid; 256 lanes stride over N, then halve the candidates
+// work: one workgroup per row, in strides of the grid; 256 lanes stride over the row by four, then halve the candidates
 
 struct Params { T: u32, N: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> ids: array<i32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 const WG: u32 = 256u;
-const BATCH: u32 = 16u; // loads in flight per lane
+const BATCH: u32 = 8u; // loads in flight per lane
 
 var<workgroup> values: array<f32, WG>;
 var<workgroup> indices: array<u32, WG>;
@@ -21,18 +21,24 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   for (var t = group.x; t < params.T; t += groups.x) {
+    // A row may start and end inside a group of four: what lies outside it is passed over.
     let row = t * params.N;
-    var index = min(lane, params.N - 1u);
-    var value = x[row + index];
-    for (var base = lane; base < params.N; base += WG * BATCH) {
-      var batch: array<f32, BATCH>;
+    let end = row + params.N;
+    let last = (end + 3u) / 4u;
+    var index = end;
+    var value = -3.4e38;
+    for (var base = row / 4u + lane; base < last; base += WG * BATCH) {
+      var batch: array<vec4<f32>, BATCH>;
       for (var n = 0u; n < BATCH; n++) {
-        batch[n] = x[row + min(base + n * WG, params.N - 1u)];
+        batch[n] = x[min(base + n * WG, last - 1u)];
       }
       for (var n = 0u; n < BATCH; n++) {
-        if (batch[n] > value) {
-          value = batch[n];
-          index = min(base + n * WG, params.N - 1u);
+        for (var c = 0u; c < 4u; c++) {
+          let i = 4u * (base + n * WG) + c;
+          if (i >= row && i < end && (batch[n][c] > value || index == end)) {
+            value = batch[n][c];
+            index = i;
+          }
         }
       }
     }
@@ -51,7 +57,7 @@ fn main(
       workgroupBarrier();
     }
     if (lane == 0u) {
-      ids[t] = i32(indices[0]);
+      ids[t] = i32(indices[0] - row);
     }
     workgroupBarrier();
   }

@@ -7,7 +7,7 @@
 
 struct Params { T: u32, V: u32, temperature: f32, top_k: u32, top_p: f32, salt: u32 }
 
-@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(0) var<storage, read> logits: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> seed: array<i32>;
 @group(0) @binding(2) var<storage, read> counter: array<i32>;
 @group(0) @binding(3) var<storage, read_write> ids: array<i32>;
@@ -19,6 +19,10 @@ var<workgroup> prefixes: array<f32, WG>;
 var<workgroup> drawn: atomic<u32>;
 var<workgroup> final_kept: atomic<u32>;
 
+fn logit_at(i: u32) -> f32 {
+  return logits[i / 4u][i % 4u];
+}
+
 // Draw a row's id by three passes or more over all logits.
 fn draw_any(row: u32, random: f32, lane: u32) -> u32 {
   let owned = (params.V + WG - 1u) / WG;
@@ -26,7 +30,7 @@ fn draw_any(row: u32, random: f32, lane: u32) -> u32 {
   let last = min(first + owned, params.V);
   var largest = -3.4e38;
   for (var n = lane; n < params.V; n += WG) {
-    largest = max(largest, logits[row + n]);
+    largest = max(largest, logit_at(row + n));
   }
   largest = max_lanes(largest, lane);
   var cut = 0u;
@@ -36,7 +40,7 @@ fn draw_any(row: u32, random: f32, lane: u32) -> u32 {
   if (params.top_p < 1.0) {
     var mass = 0.0;
     for (var n = lane; n < params.V; n += WG) {
-      mass += weight_of(logits[row + n], largest, cut);
+      mass += weight_of(logit_at(row + n), largest, cut);
     }
     mass = sum_lanes(mass, lane) * params.top_p;
     cut = max(cut, find_cut(row, max(mass, 1e-30), true, largest, cut, lane));
@@ -44,7 +48,7 @@ fn draw_any(row: u32, random: f32, lane: u32) -> u32 {
   var own = 0.0;
   var kept = 0u;
   for (var n = first; n < last; n++) {
-    let weight = weight_of(logits[row + n], largest, cut);
+    let weight = weight_of(logit_at(row + n), largest, cut);
     own += weight;
     kept = select(kept, n, weight > 0.0);
   }
@@ -65,7 +69,7 @@ fn draw_any(row: u32, random: f32, lane: u32) -> u32 {
   if (prefixes[lane] > draw) {
     var running = select(0.0, prefixes[max(lane, 1u) - 1u], lane > 0u);
     for (var n = first; n < last; n++) {
-      running += weight_of(logits[row + n], largest, cut);
+      running += weight_of(logit_at(row + n), largest, cut);
       if (running > draw) {
         atomicMin(&drawn, n);
         break;

@@ -2,19 +2,15 @@
 // read it, by 256 lanes, 64 keys at a time; all loads of a chunk are issued before any is used, to wait for memory once.
 // Scores: 8 lanes share a key, so that they read whole cache lines. Values: a lane owns four elements of D of every
 // SLOTS-th key. The caller declares REPEAT, STEPS, params, q, length, key_at, value_at, store_sum (row t * H + h, part,
-// column, sum, total) and store_stats (row, part, peak, total), and takes the lib visible.
+// column, sum, total) and store_stats (row, part, peak, total), and takes the libs
+// attention_scores and visible.
 
 const LANES: u32 = 256u;
 const CHUNK: u32 = 64u;
-const TEAM: u32 = 8u;
-const TEAMS: u32 = 32u;
-const PITCH: u32 = 257u; // one more than LANES, so that the sums of a team lie in different banks
 const SHORTEST_RUN: u32 = 64u;
 const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, for D up to 32 * STEPS
 
 var<workgroup> query: array<vec4<f32>, LANES>;
-var<workgroup> scores: array<f32, CHUNK * REPEAT>;
-var<workgroup> shares: array<f32, PITCH * REPEAT>;
 var<workgroup> factors: array<f32, REPEAT>;
 
 fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
@@ -35,7 +31,6 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let own = lane % REPEAT; // the head whose softmax this lane helps with
   let slots = LANES / width;
   let slot = lane / width;
-  let column = lane % width;
   var largest = -3.4e38;
   var total = 0.0;
   var gathered: array<vec4<f32>, REPEAT>;
@@ -43,45 +38,48 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
 
   for (var base = first; base < last; base += CHUNK) {
     let count = min(CHUNK, last - base);
-    var keys: array<vec4<f32>, 2u * STEPS>;
-    for (var n = 0u; n < 2u; n++) {
-      let key = min(n * TEAMS + lane / TEAM, count - 1u) + base - first;
-      let row = ring_row(start, key, params.S) * stride + g * width;
-      for (var s = 0u; s < STEPS; s++) {
-        let c = s * TEAM + lane % TEAM;
-        keys[n * STEPS + s] = select(vec4(0.0), key_at(row + min(c, width - 1u)), c < width);
-      }
+    var keys: array<vec4<f32>, STEPS>;
+    var more_keys: array<vec4<f32>, STEPS>;
+    let done = base - first;
+    let row = ring_row(start, done + min(lane / TEAM, count - 1u), params.S);
+    let more_row = ring_row(start, done + min(TEAMS + lane / TEAM, count - 1u), params.S);
+    for (var s = 0u; s < STEPS; s++) {
+      let c = g * width + min(s * TEAM + lane % TEAM, width - 1u);
+      keys[s] = key_at(row * stride + c);
+      more_keys[s] = key_at(more_row * stride + c);
     }
     var values: array<vec4<f32>, VALUES>;
     for (var n = 0u; n < VALUES; n++) {
-      let key = min(n * slots + slot, count - 1u) + base - first;
-      values[n] = value_at(ring_row(start, key, params.S) * stride + g * width + column);
+      let value_row = ring_row(start, done + min(n * slots + slot, count - 1u), params.S);
+      values[n] = value_at(value_row * stride + g * width + lane % width);
     }
 
-    for (var n = 0u; n < 2u; n++) {
+    var products = array<f32, REPEAT>();
+    var more_products = array<f32, REPEAT>();
+    for (var s = 0u; s < STEPS; s++) {
+      let c = s * TEAM + lane % TEAM;
       for (var r = 0u; r < REPEAT; r++) {
-        var product = 0.0;
-        for (var s = 0u; s < STEPS; s++) {
-          let c = min(s * TEAM + lane % TEAM, width - 1u);
-          product += dot(query[min(r, repeat - 1u) * width + c], keys[n * STEPS + s]);
-        }
-        shares[r * PITCH + lane] = product;
+        let wanted = query[min(r * width + c, LANES - 1u)] * select(0.0, 1.0, c < width);
+        products[r] += dot(wanted, keys[s]);
+        more_products[r] += dot(wanted, more_keys[s]);
       }
-      workgroupBarrier();
-      for (var m = lane; m < TEAMS * REPEAT; m += LANES) {
-        var score = 0.0;
-        for (var s = 0u; s < TEAM; s++) {
-          score += shares[m % REPEAT * PITCH + m / REPEAT * TEAM + s];
-        }
-        scores[n * TEAMS * REPEAT + m] = score;
-      }
-      workgroupBarrier();
     }
+    sum_teams(products, 0u, count, lane);
+    sum_teams(more_products, 1u, count, lane);
 
+    // The largest score of a head: 8 lanes look through 8 keys each, then every lane of the head through their findings.
     var peak = largest;
-    for (var i = 0u; i < count; i++) {
-      peak = max(peak, scores[i * REPEAT + own]);
+    for (var n = 0u; n < 8u; n++) {
+      peak = max(peak, scores[n * 8u * REPEAT + lane % (8u * REPEAT)]);
     }
+    if (lane < 8u * REPEAT) {
+      shares[lane] = peak;
+    }
+    workgroupBarrier();
+    for (var n = 0u; n < 8u; n++) {
+      peak = max(peak, shares[n * REPEAT + own]);
+    }
+    workgroupBarrier();
     let fade = exp(largest - peak);
     largest = peak;
     total *= fade;
@@ -89,7 +87,7 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
       factors[lane] = fade;
     }
     for (var m = lane; m < CHUNK * REPEAT; m += LANES) {
-      let share = select(0.0, exp(min(scores[m] - peak, 0.0)), m < count * REPEAT);
+      let share = exp(scores[m] - peak);
       shares[m] = share;
       total += share;
     }
@@ -100,8 +98,9 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
     if (slot < slots) {
       for (var n = 0u; n < VALUES; n++) {
         let i = n * slots + slot;
+        let counted = select(0.0, 1.0, i < CHUNK);
         for (var r = 0u; r < REPEAT; r++) {
-          gathered[r] += select(0.0, shares[min(i, CHUNK - 1u) * REPEAT + r], i < CHUNK) * values[n];
+          gathered[r] += counted * shares[min(i, CHUNK - 1u) * REPEAT + r] * values[n];
         }
       }
     }

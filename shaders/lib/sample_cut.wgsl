@@ -1,5 +1,5 @@
 // find_cut: the rank of a row's value such that it and those above reach a goal; few bits a pass, from the highest down.
-// The caller declares WG = 256, params and logits.
+// The caller declares WG = 256, params and logit_at.
 
 const DIGITS: u32 = 8u;
 
@@ -27,7 +27,7 @@ fn find_cut(row: u32, goal: f32, by_weight: bool, largest: f32, cut: u32, lane: 
       bins[digit * WG + lane] = 0.0;
     }
     for (var n = lane; n < params.V; n += WG) {
-      let value = logits[row + n];
+      let value = logit_at(row + n);
       let rank = rank_bits(value);
       let digit = (rank - prefix) >> remaining;
       if (rank >= prefix && digit < (1u << taken)) {

@@ -1,6 +1,6 @@
 // draw_few: draw a row's id when few ids can be among the top k: they are gathered, sorted by id and weighed side by side.
 // Each of the 256 lanes finds the largest logit of its stride; the k-th largest of these 256 bounds the k-th largest of all
-// from below, and hardly more than k logits reach it. Returns the id, or V when more than 256 do.
+// from below, and hardly more than k logits reach it. Returns the id, or V when more than 256 do (or none).
 // The caller declares WG = 256, params, logits, drawn and final_kept, and takes the libs max and random.
 
 const BATCH: u32 = 8u; // loads in flight per lane
@@ -10,15 +10,23 @@ var<workgroup> few_weights: array<f32, WG>;
 var<workgroup> few_ids: array<u32, WG>;
 var<workgroup> few_count: atomic<u32>;
 
+// Four logits of a row, far below all where the row starts or ends between them.
+fn inside_row(four: vec4<f32>, at: u32, row: u32) -> vec4<f32> {
+  let places = vec4(4u * at) + vec4(0u, 1u, 2u, 3u);
+  return select(vec4(-3.4e38), four, (places >= vec4(row)) & (places < vec4(row + params.V)));
+}
+
 fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
+  let last = (row + params.V + 3u) / 4u;
   var own = -3.4e38;
-  for (var base = lane; base < params.V; base += WG * BATCH) {
-    var batch: array<f32, BATCH>;
+  for (var base = row / 4u + lane; base < last; base += WG * BATCH) {
+    var batch: array<vec4<f32>, BATCH>;
     for (var n = 0u; n < BATCH; n++) {
-      batch[n] = logits[row + min(base + n * WG, params.V - 1u)];
+      batch[n] = logits[min(base + n * WG, last - 1u)];
     }
     for (var n = 0u; n < BATCH; n++) {
-      own = max(own, select(-3.4e38, batch[n], base + n * WG < params.V));
+      let four = inside_row(batch[n], base + n * WG, row);
+      own = max(own, max(max(four.x, four.y), max(four.z, four.w)));
     }
   }
   few_values[lane] = own;
@@ -36,17 +44,20 @@ fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
   }
   let bound = -max_lanes(select(-3.4e38, -own, above < params.top_k), lane);
 
-  for (var base = lane; base < params.V; base += WG * BATCH) {
-    var batch: array<f32, BATCH>;
+  for (var base = row / 4u + lane; base < last; base += WG * BATCH) {
+    var batch: array<vec4<f32>, BATCH>;
     for (var n = 0u; n < BATCH; n++) {
-      batch[n] = logits[row + min(base + n * WG, params.V - 1u)];
+      batch[n] = logits[min(base + n * WG, last - 1u)];
     }
     for (var n = 0u; n < BATCH; n++) {
-      if (batch[n] >= bound && base + n * WG < params.V) {
-        let place = atomicAdd(&few_count, 1u);
-        if (place < WG) {
-          few_values[place] = batch[n];
-          few_ids[place] = base + n * WG;
+      let four = inside_row(batch[n], base + n * WG, row);
+      for (var c = 0u; c < 4u; c++) {
+        if (four[c] >= bound && four[c] > -3.4e38) {
+          let place = atomicAdd(&few_count, 1u);
+          if (place < WG) {
+            few_values[place] = four[c];
+            few_ids[place] = 4u * (base + n * WG) + c - row;
+          }
         }
       }
     }
@@ -54,7 +65,7 @@ fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
   workgroupBarrier();
   let count = atomicLoad(&few_count);
   workgroupBarrier();
-  if (count > WG) {
+  if (count > WG || count == 0u) {
     return params.V; // uniform: all lanes read the same count
   }
 
