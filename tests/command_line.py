@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,3 +64,42 @@ def separately(*arguments: str, cwd: Path, given: bytes = b"", **environment: st
     process = start(*arguments, cwd=cwd, **environment)
     out, err = process.communicate(given, timeout=120)
     return process.returncode, out, err.decode()
+
+
+class Terminal:
+    """The command line at a terminal, typed at and read from."""
+
+    def __init__(self, cwd: Path, *arguments: str) -> None:
+        """Start it in a directory."""
+        self._process, self._file = pty.fork()
+        if self._process == 0:
+            os.chdir(cwd)
+            search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            environment = {**os.environ, "PYTHONPATH": search, "TERM": "dumb"}
+            os.execve(sys.executable, [sys.executable, "-m", "omni_rt", *arguments], environment)
+
+    def type(self, text: str) -> None:
+        """Type text; control characters act as they do at a keyboard."""
+        os.write(self._file, text.encode())
+
+    def until(self, wanted: str, seconds: float = 60) -> str:
+        """Return what appears up to and with `wanted`; fail when it does not come in time."""
+        seen, deadline = "", time.monotonic() + seconds
+        while wanted not in seen:
+            assert time.monotonic() < deadline, f"{wanted!r} did not come: {seen!r}"
+            if select.select([self._file], [], [], 0.1)[0]:
+                seen += os.read(self._file, 1).decode(errors="replace")
+        return seen
+
+    def code(self) -> int:
+        """Wait for the end and return the exit code."""
+        status = os.waitpid(self._process, 0)[1]
+        self._process = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        """End it, if it runs still."""
+        if self._process:
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+        os.close(self._file)

@@ -24,7 +24,7 @@ from omni_rt.io.hub import tiny_directory
 from omni_rt.io.safetensors import SafetensorsCheckpoint
 from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
-from tests.command_line import QUESTION, SHORT, Program, separately, start
+from tests.command_line import QUESTION, SHORT, Program, Terminal, separately, start
 
 SPOKEN = ("--seed", "1", "--max-new-tokens", "12")
 """A reply of the shipped model that is short and has speech."""
@@ -288,4 +288,21 @@ def test_ctrl_c_stops_at_once_and_leaves_no_file(tmp_path: Path, wait: float) ->
     assert time.perf_counter() - before < 0.4  # 0.2 s, and as much for a machine that is busy with other tests
     assert process.returncode == 130
     assert b"Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_in_a_conversation_stops_the_reply_and_keeps_the_prompt(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "chat", "--device", "wgpu", "-o", "answer.wav", "--temperature", "0")
+    try:
+        terminal.until("> ")
+        terminal.type("hello\n")
+        terminal.until("5")  # the first character of its reply
+        terminal.type("\x03")
+        assert "stopped" in terminal.until("> ")
+        terminal.type("/image\n")
+        assert "/image needs a file" in terminal.until("> ")
+        terminal.type("/exit\n")
+        assert terminal.code() == 0
+    finally:
+        terminal.close()
     assert not list(tmp_path.iterdir())

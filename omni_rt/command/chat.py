@@ -209,7 +209,7 @@ def check_output(output: str | None) -> None:
 
 def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
     """Answer the last message: text on stdout as it comes, speech to the output, timings on stderr."""
-    reply = stream(omni, messages, how)
+    reply = stream(omni, state, messages, how)
     written: str | None = None
     if how.speech and reply.audio is not None and how.output is not None:
         written = write_speech(reply, how.output, state)
@@ -231,7 +231,7 @@ FINISH = {
 }
 
 
-def stream(omni: Any, messages: list[dict[str, Any]], how: Answering) -> Reply:
+def stream(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
     """Run the model, print text as it comes, and return the whole reply."""
     from omni_rt.results import AudioChunk, Done, TextDelta
 
@@ -245,6 +245,7 @@ def stream(omni: Any, messages: list[dict[str, Any]], how: Answering) -> Reply:
     reply: Reply | None = None
     with closing(events), traced(omni, how.trace), how.report.progress(None, "s", "speech") as bar:
         for event in events:
+            state.interrupts.check()
             if isinstance(event, TextDelta) and shown:
                 click.echo(printable(event.text), nl=False, err=to_stderr)
                 sys.stdout.flush()

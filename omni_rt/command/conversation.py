@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,6 @@ def converse(omni: Any, state: State, how: Answering) -> None:
     """Read lines until /exit or the end of the input and answer each, with all before it in mind."""
     interactive = sys.stdin.isatty()
     if interactive:
-        state.interrupts.resume()
         import readline  # noqa: F401 (gives input() a history)
 
         how.report.note("/help lists the commands, /exit leaves")
@@ -28,7 +28,8 @@ def converse(omni: Any, state: State, how: Answering) -> None:
     replies = 0
     while True:
         try:
-            line = input("> " if interactive else "").strip()
+            with state.interrupts.prompting():
+                line = input("> " if interactive else "").strip()
         except (EOFError, KeyboardInterrupt):
             return
         if line in ("/exit", "/quit"):
@@ -40,9 +41,9 @@ def converse(omni: Any, state: State, how: Answering) -> None:
         elif line:
             try:
                 asked = {"role": "user", "content": content(line)}
-                reply = answer(omni, state, [*messages, asked], with_output(how, replies + 1))
+                with state.interrupts.deferred() if interactive else nullcontext():
+                    reply = answer(omni, state, [*messages, asked], with_output(how, replies + 1))
             except KeyboardInterrupt:
-                state.interrupts.settle()
                 omni.clear_kv_cache()
                 how.report.note("\nstopped")
             except OmniError as error:

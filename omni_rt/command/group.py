@@ -112,6 +112,12 @@ def run(arguments: Sequence[str] | None = None, cpu: CpuSettings = CpuSettings()
     except MemoryError:
         _say(state, "out of memory: use --quant q8_0, a shorter --context, or a smaller model")
         return FAILED
+    except ModuleNotFoundError as error:
+        _say(
+            state,
+            f"the Python package {error.name} is missing: install it with pip; omni-rt doctor lists what is needed",
+        )
+        return FAILED
     except Exception as error:
         hint = "" if state.verbose else "; this is a bug: run again with -v and report what it prints"
         _say(state, f"{type(error).__name__}: {error}{hint}")

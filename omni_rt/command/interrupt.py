@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,18 +23,14 @@ INTERRUPTED = 130
 PATIENCE = 0.12
 """Seconds that the main thread has for stopping by itself."""
 
-PROMPT_PATIENCE = 2.0
-"""The same where it returns to a prompt, which takes as long as the step that it is in."""
-
 
 class Interrupts:
-    """Watches for Ctrl-C, which ends the process, or where a prompt waits for more, raises KeyboardInterrupt."""
+    """Watches for Ctrl-C. It ends the process; inside `deferred` the first one only asks for a stop."""
 
     def __init__(self) -> None:
-        self._patience = PATIENCE
-        self._resumes = False
-        self._raised = 0  # interrupts that reached the main thread
-        self._settled = 0  # those of them after which the process goes on
+        self.requested = False
+        self._deferred = False
+        self._at_prompt = False
         self._partial: list[Path] = []
 
     def watch(self) -> None:
@@ -44,14 +41,28 @@ class Interrupts:
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._wait, args=(reader,), name="interrupts", daemon=True).start()
 
-    def resume(self) -> None:
-        """Raise KeyboardInterrupt from now on, and end the process only when nobody settles it in time."""
-        self._patience = PROMPT_PATIENCE
-        self._resumes = True
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the work inside go on after Ctrl-C until it looks at `check`; a second Ctrl-C ends the process."""
+        self.requested, self._deferred = False, True
+        try:
+            yield
+        finally:
+            self._deferred = False
 
-    def settle(self) -> None:
-        """Say that the interrupt has been dealt with and the process goes on."""
-        self._settled = self._raised
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when a stop has been asked for: call it between steps."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def prompting(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt inside, as input() needs it."""
+        self._at_prompt = True
+        try:
+            yield
+        finally:
+            self._at_prompt = False
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[None]:
@@ -73,18 +84,19 @@ class Interrupts:
         os._exit(INTERRUPTED)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._resumes:
+        if self._at_prompt:
+            raise KeyboardInterrupt
+        if not self._deferred:
             self.leave()
-        self._raised += 1
-        raise KeyboardInterrupt
+        # Noted by the watching thread. Raising here could hit a callback of a C library, which swallows exceptions.
 
     def _wait(self, reader: socket.socket) -> None:
-        received = 0
-        while True:
-            reader.settimeout(None)
-            received += reader.recv(1) == bytes([signal.SIGINT])
-            reader.settimeout(self._patience)
-            with suppress(TimeoutError):  # a second Ctrl-C ends the wait
-                received += reader.recv(1) == bytes([signal.SIGINT])
-            if self._settled < received:
-                self.leave()
+        while byte := reader.recv(1):
+            if byte[0] != signal.SIGINT or self._at_prompt:
+                continue
+            if self._deferred and not self.requested:
+                self.requested = True
+                continue
+            if not self._deferred:
+                time.sleep(PATIENCE)
+            self.leave()
