@@ -161,10 +161,6 @@ def test_codes_logits_and_states_equal_the_reference(talker: Talker, reference: 
     assert session.step() is None
 
 
-def test_one_of_the_references_stops_by_itself(reference: Reference) -> None:
-    assert 100 in [limit_of(reference, scenario) for scenario in SCENARIOS]
-
-
 def test_the_repetition_penalty_counts_the_codes_so_far(talker: Talker, reference: Reference) -> None:
     limit = limit_of(reference, "text_rp2")
     session = session_of(reference, talker, "text", sampling=Sampling(repetition_penalty=2.0), max_frames=limit)
@@ -308,14 +304,18 @@ def test_ids_that_are_no_codes_are_never_drawn(reference: Reference, cpu: Device
     assert max(model.step(wild)[1].numpy()[0] for _ in range(10)) >= entries
 
 
-def test_a_stop_token_at_once_makes_no_frame(reference: Reference, cpu: Device) -> None:
-    model = load(reference, cpu)
-    bias = np.zeros(model.config.decoder.vocabulary, np.float32)
-    bias[model.config.codec_eos] = 1e6
-    model.chooser.bias = cpu.weight(bias, "f32")
+@pytest.mark.parametrize("frames", [0, 2])
+def test_the_stop_token_makes_no_frame(reference: Reference, device: Device, frames: int) -> None:
+    model = without_stop(load(reference, device))
     session = session_of(reference, model, "text")
+    made = [session.step() for _ in range(frames)]
+    assert all(codes is not None for codes in made)
+    bias = np.zeros(len(model.chooser.bias), np.float32)
+    bias[model.config.codec_eos] = 1e6
+    device.write(model.chooser.bias, bias)
+    assert session.ready
     assert frames_of(session).shape == (16, 0)
-    assert session.finish_reason == "stop"
+    assert (session.finish_reason, session.frames, session.ready) == ("stop", frames, False)
 
 
 def test_the_voice_is_read_and_ethan_is_the_default(talker: Talker, reference: Reference) -> None:
