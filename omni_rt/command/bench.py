@@ -106,20 +106,17 @@ Examples:
 @report_options
 def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Report) -> None:
     """Time ops at the sizes of real models: us, GB/s, and the share of what reading alone reaches."""
-    from omni_rt.benchmark.ops import run
+    from omni_rt.benchmark.ops import format_table, timings
 
     with open_named(device) as opened:
-        timings = run(opened, names or None, seconds=seconds)
+        found = []
+        for timing in timings(opened, names or None, seconds=seconds):
+            found.append(timing)
+            if report.as_json:
+                report.result(timing.as_json() | {"device": opened.name})
+            else:
+                report.note(f"{timing.op} {timing.kernel}: {timing.microseconds:.1f} us")
         name = opened.name
-    if report.as_json:
-        for timing in timings:
-            report.result(timing.as_json())
-        return
-    click.echo(f"on {name}")
-    rows = [("op", "kernel", "dtypes", "size", "us", "GB/s", "of reading")]
-    for timing in timings:
-        dtypes = ",".join(dict.fromkeys(timing.dtypes.values()))
-        size = ",".join(f"{symbol}={extent}" for symbol, extent in timing.dims.items())
-        rate, share = f"{timing.gigabytes_per_second:.2f}", f"{100 * timing.share:.0f} %"
-        rows.append((timing.op, timing.kernel, dtypes, size, f"{timing.microseconds:.1f}", rate, share))
-    click.echo(table(rows))
+    if not report.as_json:
+        click.echo(f"on {name}")
+        click.echo(format_table(found))

@@ -125,14 +125,14 @@ def chat(
     answering = Answering(generation, report, wants_speech, voice, output, trace)
     if parts:
         look_at(parts)
-        with model.load(report) as omni:
+        with model.load_omni(report) as omni:
             answer(omni, state, [{"role": "user", "content": parts}], answering)
         return
     from omni_rt.command.conversation import converse
 
     if report.as_json or output == "-":
         raise click.UsageError("a conversation needs stdout for itself: give a question, or leave out --json and -o -")
-    with model.load(report) as omni:
+    with model.load_omni(report) as omni:
         converse(omni, state, answering)
 
 
@@ -252,6 +252,7 @@ def stream(omni: Any, state: State, messages: list[dict[str, Any]], how: Answeri
             elif isinstance(event, AudioChunk):
                 bar.update(round(len(event.samples) / event.sample_rate, 2))
             elif isinstance(event, Done):
+                assert isinstance(event.reply, Reply)
                 reply = event.reply
         if shown:
             click.echo(err=to_stderr)

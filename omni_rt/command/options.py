@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omni_rt.command.report import Report
-from omni_rt.errors import DeviceError
+from omni_rt.errors import DeviceError, UnsupportedError
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
@@ -41,7 +41,19 @@ class ModelChoice:
     context: int
     strict: bool
 
-    def load(self, report: Report) -> OmniOrchestrator:
+    def load_omni(self, report: Report) -> OmniOrchestrator:
+        """Load a model that converses; raise UnsupportedError for another kind."""
+        from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
+
+        model = self.load(report)
+        if not isinstance(model, OmniOrchestrator):
+            model.close()
+            raise UnsupportedError(
+                f"{self.ref}: this model reads texts aloud and answers nothing; use one that converses"
+            )
+        return model
+
+    def load(self, report: Report) -> Any:
         """Load the model behind a progress bar; raise NoDevice when its device cannot be used."""
         import omni_rt
 
@@ -56,12 +68,18 @@ class ModelChoice:
                     bar.total = total
                     bar.update(done - bar.n)
 
-                return omni_rt.load(
+                model = omni_rt.load(
                     self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
                     strict=self.strict, local_files_only=True, progress=advance, **cpu_settings(),
                 )  # fmt: skip
         except DeviceError as error:
             raise NoDevice(str(error)) from error
+        if isinstance(model, omni_rt.OmniOrchestrator):
+            return model
+        model.close()
+        raise UnsupportedError(
+            f"{self.ref} is a Qwen3-TTS model, which only speaks: use omni-rt say --model {self.ref}"
+        )
 
 
 @dataclass(frozen=True)

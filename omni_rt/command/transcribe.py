@@ -35,7 +35,7 @@ def transcribe(
     be read is reported, the others are still done, and the exit code is 1.
     """
     failed = False
-    with model.load(report) as omni, report.progress(len(files), "file", "transcribing") as bar:
+    with model.load_omni(report) as omni, report.progress(len(files), "file", "transcribing") as bar:
         for file in files:
             try:
                 reply = omni.transcribe(
