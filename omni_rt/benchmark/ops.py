@@ -87,29 +87,25 @@ def timings(device: Device, names: Sequence[str] | None = None, *, seconds: floa
 
 def format_table(found: Sequence[OpTiming]) -> str:
     """Return timings as lines of aligned columns."""
-    rows = [("op", "kernel", "dims", "us", "MB", "GB/s", "of reading")]
+    rows = [("op", "kernel", "dtypes", "size", "us", "MB", "GB/s", "of reading")]
     for timing in found:
-        dims = " ".join(f"{name}={value}" for name, value in timing.dims.items())
-        rows.append(
-            (
-                timing.op,
-                timing.kernel,
-                dims,
-                f"{timing.microseconds:.1f}",
-                f"{timing.nbytes / 1e6:.2f}",
-                f"{timing.gigabytes_per_second:.1f}",
-                f"{timing.share:.0%}",
-            )
-        )
+        dtypes = ",".join(dict.fromkeys(timing.dtypes.values()))
+        size = ",".join(f"{name}={_short(value)}" for name, value in timing.dims.items())
+        numbers = f"{timing.microseconds:.1f}", f"{timing.nbytes / 1e6:.2f}", f"{timing.gigabytes_per_second:.2f}"
+        rows.append((timing.op, timing.kernel, dtypes, size, *numbers, f"{timing.share:.0%}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = 3
+    words = 4  # columns of words, which start at their left edge; the others hold numbers
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
+            cell.ljust(width) if i < words else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+        )
         for row in rows
     )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _reading_call(device: Device) -> dict[str, int]:

@@ -107,7 +107,10 @@ Examples:
 def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Report) -> None:
     """Time ops at the sizes of real models: us, GB/s, and the share of what reading alone reaches."""
     from omni_rt.benchmark.ops import format_table, timings
+    from omni_rt.ops.contract import TABLE
 
+    if unknown := sorted(set(names) - set(TABLE)):
+        raise click.UsageError(f"no op is called {', '.join(unknown)}; there are {', '.join(sorted(TABLE))}")
     with open_named(device) as opened:
         found = []
         for timing in timings(opened, names or None, seconds=seconds):
