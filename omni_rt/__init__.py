@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from omni_rt import ops
     from omni_rt.devices import open_device
     from omni_rt.loading import load
+    from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
+    from omni_rt.models.qwen3_tts.session import TextToSpeech
     from omni_rt.placement import DevicePlacement, OmniConfig, WeightFormat
     from omni_rt.prompt import Prompt, Video
     from omni_rt.results import (
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
         CodecTokens,
         Done,
         Reply,
+        Speech,
         TextDelta,
         ThinkerOutput,
         VisionTokens,
     )
     from omni_rt.sampling import Sampling
     from omni_rt.tensor import Tensor
+    from omni_rt.voice import Voice
 
 _LAZY = {
     "load": "omni_rt.loading",
@@ -54,7 +58,11 @@ _LAZY = {
         ("AudioChunk", "AudioOutput", "AudioTokens", "CodecTokens", "Done", "Reply", "TextDelta", "ThinkerOutput"),
         "omni_rt.results",
     ),
+    "Speech": "omni_rt.results",
     "VisionTokens": "omni_rt.results",
+    "Voice": "omni_rt.voice",
+    "OmniOrchestrator": "omni_rt.models.qwen3_omni.orchestrator",
+    "TextToSpeech": "omni_rt.models.qwen3_tts.session",
 }
 
 __all__ = [
@@ -71,16 +79,20 @@ __all__ = [
     "ModelNotFoundError",
     "OmniConfig",
     "OmniError",
+    "OmniOrchestrator",
     "OutOfMemoryError",
     "Prompt",
     "Reply",
     "Sampling",
+    "Speech",
     "Tensor",
     "TextDelta",
+    "TextToSpeech",
     "ThinkerOutput",
     "UnsupportedError",
     "Video",
     "VisionTokens",
+    "Voice",
     "WeightFormat",
     "load",
     "open_device",

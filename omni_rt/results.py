@@ -22,7 +22,7 @@ class AudioTokens:
 
 @dataclass(frozen=True)
 class VisionTokens:
-    """What the vision encoder sees: embeddings float32 [T, D], and for the first Thinker layers `deepstack` [T, D] each."""
+    """What the vision encoder sees: embeddings float32 [T, D], and `deepstack` rows [T, D] for each early layer."""
 
     embeddings: np.ndarray
     deepstack: list[np.ndarray]
@@ -99,6 +99,25 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """A spoken text: float32 mono samples at `sample_rate` Hz, and the codes int32 [K, T] that they were made of.
+
+    `finish_reason` "runaway" says that the speech did not end by itself and was cut; `seed` repeats it.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    codes: np.ndarray
+    finish_reason: FinishReason
+    seed: int
+    timings: Timings = field(default_factory=Timings)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the speech to a WAV, FLAC, OGG or MP3 file, by suffix."""
+        AudioOutput(self.audio, self.sample_rate).save(path)
+
+
+@dataclass(frozen=True)
 class TextDelta:
     """The next piece of the reply's text and the ids it stands for."""
 
@@ -116,6 +135,6 @@ class AudioChunk:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a stream, with the whole reply."""
+    """The end of a stream, with all of it: a Reply, or the Speech of a text."""
 
-    reply: Reply
+    reply: Reply | Speech

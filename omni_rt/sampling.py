@@ -58,7 +58,7 @@ class Chooser:
         self.device.write(self.seed, np.array([seed & 0x7FFFFFFF], np.int32))
 
     def __call__(self, logits: Tensor, sampling: Sampling, counter: Tensor, *, salt: int = 0) -> Tensor:
-        """Pick one id i32 [1] from logits [1, V] and note it as seen; `counter` i32 [1] must differ from step to step."""
+        """Pick one id i32 [1] from logits [1, V] and note it as seen; `counter` i32 [1] differs from step to step."""
         logits = ops.penalise(logits, self.seen, self.bias, penalty=float(sampling.repetition_penalty))
         chosen = draw(logits, sampling, self.seed, counter, salt=salt)
         if sampling.repetition_penalty != 1.0:

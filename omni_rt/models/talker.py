@@ -75,7 +75,7 @@ class FrameTalker:
         self.device.write(self.chooser.bias, bias)
 
     def run(self, inputs: np.ndarray, positions: np.ndarray) -> None:
-        """Start over with rows [T, N] at positions [axes, T]: all but the last are run, the last is what `step` reads."""
+        """Start over with rows [T, N] at positions [axes, T]: all but the last are run, `step` reads the last."""
         last = len(inputs) - 1
         self.cache.clear()
         for start in range(0, last, SLICE):

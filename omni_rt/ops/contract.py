@@ -166,7 +166,9 @@ class Op:
             name for name, parameter in inspect.signature(body).parameters.items() if parameter.annotation == "float"
         } & set(self.attributes)
         names = [
-            name for name, p in inspect.signature(body).parameters.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY
+            name
+            for name, parameter in inspect.signature(body).parameters.items()
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         ]
         if names != [operand.name for operand in self.operands]:
             raise TypeError(f"{self.name}: the signature names {[o.name for o in self.operands]}, the body {names}")
@@ -201,16 +203,19 @@ class Op:
                 self._bind_extent(operand, shape, extent, size, dims)
         return Call(dims, {operand.name: dtype for operand, dtype in zip(self.operands, dtypes, strict=True)})
 
-    def _bind_extent(self, operand: Operand, shape: Sequence[int], extent: str, size: int, dims: dict[str, Any]) -> None:
+    def _bind_extent(
+        self, operand: Operand, shape: Sequence[int], extent: str, size: int, dims: dict[str, Any]
+    ) -> None:
         factor, _, symbol = extent.rpartition("*")
         multiple = int(factor) if factor else 1
         symbol = symbol.strip()
-        expected = int(symbol) if symbol.isdigit() else dims.get(symbol, None)
+        expected = int(symbol) if symbol.isdigit() else dims.get(symbol)
         if expected is None and size % multiple == 0:
             dims[symbol] = size // multiple
         elif expected is None or size != expected * multiple:
             raise ValueError(
-                f"{self.name}: {operand.name}{list(shape)} has {extent} = {size}, but {symbol} = {expected} ({self.signature})"
+                f"{self.name}: {operand.name}{list(shape)} has {extent} = {size}, "
+                f"but {symbol} = {expected} ({self.signature})"
             )
 
     def __repr__(self) -> str:
@@ -223,7 +228,7 @@ def op(
     kernels: Sequence[Kernel] = (),
     natives: Sequence[Native] = (),
     mutates: Sequence[str] = (),
-    tolerance: Tolerance = Tolerance(),  # noqa: B008 (frozen)
+    tolerance: Tolerance = Tolerance(),
     domain: Sequence[Mapping[str, Any]] = (),
     example: Example | None = None,
     bench: Sequence[Mapping[str, Any]] = (),

@@ -9,7 +9,6 @@ The Talker starts when the first token of the reply is known and goes on while t
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +25,12 @@ from omni_rt.models.qwen3_omni.processor import Message, Processor
 from omni_rt.models.qwen3_omni.speech import SpeechStage
 from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
-from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, TextDelta, Timings
+from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, TextDelta
 from omni_rt.sampling import Sampling
 
 if TYPE_CHECKING:
-    from omni_rt.devices.device import Device
+    from omni_rt.clock import ReplyClock
+from omni_rt.devices.device import Device
 
 Event = TextDelta | AudioChunk | Done
 
@@ -116,6 +116,7 @@ class OmniOrchestrator:
         """Answer a prompt, as `chat` answers messages."""
         for event in self._events(prompt, speech, voice, max_new_tokens, sampling, seed):
             if isinstance(event, Done):
+                assert isinstance(event.reply, Reply)
                 return event.reply
         raise AssertionError("a stream ends with Done")
 
@@ -180,7 +181,7 @@ class OmniOrchestrator:
         seed: int | None,
     ) -> Iterator[Event]:
         self._check_open()
-        started = time.perf_counter()
+        clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
         defaults = self.config.generation
         limit = defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
@@ -191,7 +192,6 @@ class OmniOrchestrator:
         if speech is not None:
             speech.start(prompt, prefill.embeddings, prefill.hidden)
         picks = sampling or Sampling(**vars(defaults.thinker))
-        clock = _Clock(started, self.load_seconds)
         text = StreamDecoder(self.processor.tokenizer)
         ids: list[int] = []
         pieces: list[str] = []
@@ -200,7 +200,7 @@ class OmniOrchestrator:
         def sound(samples: Iterable[np.ndarray], rate: int) -> Iterator[AudioChunk]:
             for piece in samples:
                 chunks.append(AudioChunk(piece, rate))
-                clock.audio(chunks[-1])
+                clock.audio(len(piece), rate)
                 yield chunks[-1]
 
         finish: FinishReason = "length"
@@ -263,42 +263,6 @@ class OmniOrchestrator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Clock:
-    """The times of one reply."""
-
-    def __init__(self, started: float, load_seconds: float | None) -> None:
-        self._started = started
-        self._load_seconds = load_seconds
-        self._first_token: float | None = None
-        self._first_audio: float | None = None
-        self._text_done: float | None = None
-        self._tokens = 0
-        self._seconds_of_audio = 0.0
-
-    def token(self) -> None:
-        self._tokens += 1
-        self._first_token = self._first_token or time.perf_counter()
-
-    def audio(self, chunk: AudioChunk) -> None:
-        self._first_audio = self._first_audio or time.perf_counter()
-        self._seconds_of_audio += len(chunk.samples) / chunk.sample_rate
-
-    def text_done(self) -> None:
-        self._text_done = time.perf_counter()
-
-    def timings(self, devices: Iterable[Device]) -> Timings:
-        now = time.perf_counter()
-        writing = (self._text_done or now) - (self._first_token or now)
-        return Timings(
-            load_s=self._load_seconds,
-            first_token_ms=None if self._first_token is None else (self._first_token - self._started) * 1000,
-            first_audio_ms=None if self._first_audio is None else (self._first_audio - self._started) * 1000,
-            tokens_per_s=(self._tokens - 1) / writing if self._tokens > 1 and writing > 0 else None,
-            rtf=(now - self._started) / self._seconds_of_audio if self._seconds_of_audio else None,
-            peak_memory_bytes=sum(device.ledger.peak for device in set(devices)),
-        )
 
 
 def _user_turn(audio: object, text: str | None) -> Message:

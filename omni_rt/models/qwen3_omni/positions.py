@@ -93,8 +93,8 @@ def sound_in_video_as_text(
 ) -> tuple[list[int], TokenIds, MediaLayout]:
     """Return the arguments of `prompt_positions` for a reader to whom a video with sound is a run of text tokens.
 
-    The Talker of the reference is one: it is not told that sound lies inside videos. Only where an image follows does it
-    find the video, since it then looks for the next picture, and reads it as the Thinker does.
+    The Talker of the reference is one: it is not told that sound lies inside videos. Only where an image follows does
+    it find the video, since it then looks for the next picture, and reads it as the Thinker does.
     """
     plain, video = list(ids), 0
     kept: list[int] = []

@@ -2,8 +2,8 @@
 
     [instruct] | role | tag: think or not, language | [speaker] | open | body
 
-Every row is a text row plus a codec row, either of which may be absent. The body is one of three: text fed while speaking
-(streaming), all text first, or a clone in context, whose text and codes of a reference come before the text to speak.
+Every row is a text row plus a codec row, either of which may be absent. The body is one of three: text fed while
+speaking (streaming), all text first, or a clone in context, where text and codes of a reference come first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TtsPrompt:
 
 @dataclass(frozen=True)
 class Rows:
-    """Where rows come from: text ids to [T, N], codec ids to [T, N], codes [K, F] to [F, N], and pad, bos, eos [3, N]."""
+    """Where rows come from: text ids and codec ids to [T, N], codes [K, F] to [F, N]; pad, bos, eos [3, N]."""
 
     text: Callable[[Sequence[int]], np.ndarray]
     codec: Callable[[Sequence[int]], np.ndarray]
@@ -97,7 +97,7 @@ def lay_out(request: Request, config: TtsTalkerConfig, rows: Rows) -> TtsPrompt:
 def _in_context(
     spoken: np.ndarray, heard: np.ndarray, silence: np.ndarray, pad: np.ndarray, *, streaming: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return body and trailing rows of a clone: text of reference and target `spoken`, codes of the reference `heard`."""
+    """Return body and trailing rows of a clone: `spoken` text of reference and target, `heard` codes."""
     if not streaming:
         return np.concatenate([spoken + silence, heard + pad]), pad[None]
     if len(spoken) > len(heard):

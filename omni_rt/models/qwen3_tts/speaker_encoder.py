@@ -85,7 +85,7 @@ class JoinedLinear:
 
 
 class SqueezeRes2Net:
-    """One SE-Res2Net block: split, convolve in a chain, join, gate each channel by the mean over time, add the input."""
+    """One SE-Res2Net block: split, convolve in a chain, join, gate channels by the mean over time, add the input."""
 
     def __init__(self, weights: Weights, config: SpeakerEncoderConfig, index: int) -> None:
         width, scale = config.channels[index], config.res2net_scale
@@ -94,7 +94,8 @@ class SqueezeRes2Net:
         bias = weights.array("tdnn1.conv.bias", width)
         cuts = [slice(start, start + piece) for start in range(0, width, piece)]
         self.split = [
-            (weights.place_exact(np.ascontiguousarray(kernel[cut])), weights.place_exact(bias[None, cut])) for cut in cuts
+            (weights.place_exact(np.ascontiguousarray(kernel[cut])), weights.place_exact(bias[None, cut]))
+            for cut in cuts
         ]
         self.chain = [
             SameConv(
