@@ -1,7 +1,7 @@
-// y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for few rows of x: each weight is read once for all of them.
+// y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for one row of x.
 // bindings: x [T, K] f32; w [row_count, K] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
-// work: workgroup (i, j) computes weight rows (i + j * groups.x) * ROWS .., for all T <= T_TILE rows of x; WG lanes stride over K
-// lib: gemv, chunk_f16, sum_outputs
+// work: workgroup (i, j) computes weight rows (i + j * groups.x) * ROWS .., for row 0 of x; WG lanes stride over K
+// lib: gemv, gemv_sums, chunk_f16, sum_outputs
 
 struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }
 
@@ -11,9 +11,9 @@ struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-const WG: u32 = 64u; // tune
-const ROWS: u32 = 4u; // tune
-const T_TILE: u32 = 1u; // tune
+const WG: u32 = 128u; // tune
+const ROWS: u32 = 2u; // tune
+const T_TILE: u32 = 1u;
 const OUTPUTS: u32 = ROWS * T_TILE;
 
 fn finish(t: u32, n: u32, value: f32) {
@@ -26,5 +26,5 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  gemv((group.y * groups.x + group.x) * ROWS, lane);
+  gemv(0u, (group.y * groups.x + group.x) * ROWS, lane);
 }

@@ -11,7 +11,7 @@ struct Params { T: u32, E: u32, top: u32, normalise: u32 }
 @group(0) @binding(2) var<storage, read_write> experts: array<i32>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-const WG: u32 = 64u; // tune
+const WG: u32 = 128u; // tune
 const MOST: u32 = 64u; // of top
 
 var<workgroup> chosen: array<u32, MOST>;

@@ -56,7 +56,7 @@ def _slot_kernels(
             return c.dims[length] % vector == 0 and takes(c)
 
         rows = (*uniforms, "row_start", "row_count")
-        variants = ({"ROWS": 2}, {"ROWS": 4})
+        variants = ({"WG": 128, "ROWS": 2}, {"WG": 64, "ROWS": 2})
         kernels.append(Kernel(f"{name}_{dtype}", rows, grid, {"w": dtype}, when, variants, splits="w"))
     return kernels
 
@@ -68,7 +68,7 @@ def expert_tile_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, leng
     """
     kernels = []
     for dtype, vector in VECTOR.items():
-        for height, below in ((1, 16), (2, 32), (4, 1 << 30)):
+        for height, below in ((1, 8), (2, 1 << 30)):
 
             def when(c: Call, vector: int = vector, below: int = below) -> bool:
                 average = c.T * c.A / c.E

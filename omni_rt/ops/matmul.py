@@ -7,8 +7,8 @@ from typing import Any
 
 from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
 
-FEW_ROWS = 8
-"""Rows of x up to which the weights, read once for all of them, are what takes the time."""
+FEW_ROWS = 64
+"""Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
 
 GRID_WIDTH = 32768
 """Workgroups along x from which on a grid of weight rows goes on along y; a dimension holds at most 65535."""
@@ -25,6 +25,11 @@ def weight_row_grid(rows: int, rows_per_group: int) -> tuple[int, int, int]:
 
 def _gemv_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return weight_row_grid(c.row_count, v["ROWS"])
+
+
+def _few_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    x, y, _ = weight_row_grid(c.row_count, v["ROWS"])
+    return cdiv(c.T, v["T_TILE"]), x, y
 
 
 def _tiled_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -47,12 +52,12 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
             return Kernel(f"{name}_{dtype}_{regime}", uniforms, grid, {"w": dtype}, when, variants, splits="w")
 
         kernels += [
-            kernel("gemv", _gemv_grid, takes(1, 1), {"ROWS": 4, "T_TILE": 1}, {"ROWS": 2, "T_TILE": 1}),
-            kernel("gemv", _gemv_grid, takes(2, 4), {"ROWS": 4, "T_TILE": 4}),
-            kernel("gemv", _gemv_grid, takes(5, FEW_ROWS), {"ROWS": 2, "T_TILE": 8}),
-            kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 16), {"TM": 1, "TN": 4}),
-            kernel("tiled", _tiled_grid, takes(17, 32), {"TM": 2, "TN": 4}),
-            kernel("tiled", _tiled_grid, takes(33, 1 << 20), {"TM": 4, "TN": 4}),
+            kernel("gemv", _gemv_grid, takes(1, 1), {"ROWS": 2}, {"ROWS": 4}),
+            kernel("few", _few_grid, takes(2, 2), {"WG": 128, "ROWS": 4, "T_TILE": 2}),
+            kernel("few", _few_grid, takes(3, 4), {"WG": 64, "ROWS": 4, "T_TILE": 4}),
+            kernel("few", _few_grid, takes(5, FEW_ROWS), {"WG": 64, "ROWS": 2, "T_TILE": 8}),
+            kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 128), {"TM": 2, "TN": 2}),
+            kernel("tiled", _tiled_grid, takes(129, 1 << 20), {"TM": 4, "TN": 4}),
         ]
         if dtype != "q8_0":
             kernels.append(kernel("odd", _odd_grid, lambda c, v=vector: c.K % v != 0, {"ROWS": 4}))
@@ -78,7 +83,8 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 8, "N": 65, "K": 64},
         {"T": 12, "N": 65, "K": 32},
         {"T": 21, "N": 1, "K": 288},
-        {"T": 65, "N": 100, "K": 96},
+        {"T": 70, "N": 100, "K": 96},
+        {"T": 130, "N": 65, "K": 32},
         {"T": 5, "N": 7, "K": 101},
     ),
     bench=(
@@ -103,7 +109,8 @@ def matmul(x: Any, w: Any) -> Any:
         {"T": 8, "N": 65, "K": 64, "R": 1},
         {"T": 12, "N": 65, "K": 32, "R": 12},
         {"T": 21, "N": 1, "K": 288, "R": 1},
-        {"T": 65, "N": 100, "K": 96, "R": 65},
+        {"T": 70, "N": 100, "K": 96, "R": 70},
+        {"T": 130, "N": 65, "K": 32, "R": 1},
         {"T": 5, "N": 7, "K": 101, "R": 5},
     ),
     bench=(
