@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from omni_rt.benchmark import ops as benchmark
@@ -41,7 +40,7 @@ def test_table_counts_only_the_rows_that_a_call_touches(cpu: Device) -> None:
 
 def test_wrong_result_is_not_timed(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TABLE["silu"], "body", lambda x: 1.01 * x)
-    with pytest.raises(DeviceError, match="silu on wgpu .* computes y wrongly: error"):
+    with pytest.raises(DeviceError, match=r"silu on wgpu .* computes y wrongly: error"):
         benchmark.run(gpu, ["silu"], seconds=0.01)
 
 
