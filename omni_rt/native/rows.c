@@ -187,7 +187,8 @@ INLINE vf square_sine(vf x) {
     r = vf_fma(turns, vf_set(-6.27711353e-7f), r);
     r = vf_max(vf_min(r, vf_set(1.6f)), vf_set(-1.6f)); /* beyond 1e6 a float holds no angle: stay bounded */
     vf s = r * r;
-    vf p = vf_set(2.7557319e-6f);
+    vf p = vf_set(-2.5052108e-8f); /* without it the ends of the range are off by 4e-6 */
+    p = vf_fma(p, s, vf_set(2.7557319e-6f));
     p = vf_fma(p, s, vf_set(-1.9841270e-4f));
     p = vf_fma(p, s, vf_set(8.3333333e-3f));
     p = vf_fma(p, s, vf_set(-0.16666667f));
