@@ -135,6 +135,8 @@ def scenario_stages(reference: Any, names: list[str]) -> tuple[dict[str, np.ndar
     replies = [tuple(entry["token_ids"]) for entry in entries.values() if "token_ids" in entry]
     if len(set(replies)) < len(replies):
         raise Degenerate("two scenarios have the same reply")
+    if len(names) == len(SCENARIOS) and not any(entry.get("stopped") for entry in entries.values()):
+        raise Degenerate("no talker stops by itself")
     return arrays, entries
 
 
