@@ -15,6 +15,7 @@ from omni_rt.errors import OmniError
 
 COMMANDS = {
     "chat": ("omni_rt.command.chat", "Ask by voice or text, answer in text and speech."),
+    "say": ("omni_rt.command.say", "Read a text aloud."),
     "transcribe": ("omni_rt.command.transcribe", "Write down what is said in audio files."),
     "pull": ("omni_rt.command.pull", "Download a model into the Hugging Face cache."),
     "devices": ("omni_rt.command.devices", "List the devices that can run a model."),
@@ -83,6 +84,7 @@ def omni_rt() -> None:
     \b
     omni-rt chat question.wav --speech -o answer.wav
     omni-rt chat "What is three plus four?"
+    omni-rt say "Good morning." --voice vivian --model DIRECTORY -o morning.wav
     omni-rt transcribe meeting.flac
     omni-rt doctor
     """

@@ -16,6 +16,7 @@ from omni_rt.errors import DeviceError, UnsupportedError
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
     from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
+    from omni_rt.models.qwen3_tts.session import TextToSpeech
     from omni_rt.sampling import Sampling
 
 Command = Callable[..., Any]
@@ -49,7 +50,20 @@ class ModelChoice:
         if not isinstance(model, OmniOrchestrator):
             model.close()
             raise UnsupportedError(
-                f"{self.ref}: this model reads texts aloud and answers nothing; use one that converses"
+                f"{self.ref}: this model reads texts aloud and answers nothing: use omni-rt say, or another model"
+            )
+        return model
+
+    def load_speaker(self, report: Report) -> TextToSpeech:
+        """Load a model that reads texts aloud; raise UnsupportedError for another kind."""
+        from omni_rt.models.qwen3_tts.session import TextToSpeech
+
+        model = self.load(report)
+        if not isinstance(model, TextToSpeech):
+            model.close()
+            raise UnsupportedError(
+                f"{self.ref}: this model converses; `say` takes a Qwen3-TTS checkpoint, e.g. "
+                "--model Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice after omni-rt pull"
             )
         return model
 
@@ -68,18 +82,12 @@ class ModelChoice:
                     bar.total = total
                     bar.update(done - bar.n)
 
-                model = omni_rt.load(
+                return omni_rt.load(
                     self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
                     strict=self.strict, local_files_only=True, progress=advance, **cpu_settings(),
                 )  # fmt: skip
         except DeviceError as error:
             raise NoDevice(str(error)) from error
-        if isinstance(model, omni_rt.OmniOrchestrator):
-            return model
-        model.close()
-        raise UnsupportedError(
-            f"{self.ref} is a Qwen3-TTS model, which only speaks: use omni-rt say --model {self.ref}"
-        )
 
 
 @dataclass(frozen=True)

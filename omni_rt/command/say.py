@@ -1,0 +1,161 @@
+"""`omni-rt say`: a text read aloud by Qwen3-TTS."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from omni_rt.command.chat import check_output
+from omni_rt.command.options import ModelChoice, model_options, report_options
+from omni_rt.command.report import Report, timings_as_json
+from omni_rt.errors import InputError
+from omni_rt.models.qwen3_tts.session import TextToSpeech
+from omni_rt.results import AudioChunk, Done, Speech
+from omni_rt.sampling import Sampling
+from omni_rt.voice import Voice
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  omni-rt say "Good morning." --voice vivian --model DIRECTORY -o morning.wav
+  omni-rt say -i chapter.txt --instruct "a calm old man" --model DIRECTORY -o chapter.flac
+  omni-rt say "It is me." --ref-audio me.wav --ref-text "What I said there." --model DIRECTORY
+  echo "Read me." | omni-rt say -i - -o - --model DIRECTORY | aplay -f S16_LE -r 24000 -c 1
+"""
+)
+@click.argument("text", required=False)
+@click.option("-i", "--input", "source", metavar="FILE", help="Read the text from a file; - is stdin.")
+@click.option(
+    "-o",
+    "--output",
+    default="speech.wav",
+    show_default=True,
+    metavar="FILE",
+    help=".wav, .flac, .ogg or .mp3; - writes raw 16-bit samples to stdout as they come.",
+)
+@click.option("--voice", metavar="NAME", help="A speaker of the model, or a .safetensors voice that was saved.")
+@click.option("--language", default="auto", show_default=True, metavar="NAME", help="The language of the text.")
+@click.option("--instruct", metavar="TEXT", help="How to speak; describes the voice where the model designs voices.")
+@click.option("--ref-audio", metavar="FILE", help="Clone the voice of a recording of 1 to 60 seconds.")
+@click.option("--ref-text", metavar="TEXT", help="What is said in the recording: clones more closely.")
+@click.option("--save-voice", metavar="FILE", help="Keep the cloned voice as .safetensors, for --voice.")
+@click.option(
+    "--max-frames",
+    type=click.IntRange(1, 100000),
+    default=2048,
+    show_default=True,
+    help="Frames of 80 ms at most for each piece of a long text.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat a reading; a random one otherwise.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 100, max_open=True),
+    help="0 takes the likeliest at every step; the model's own setting when left out.",
+)
+@model_options
+@report_options
+def say(
+    text: str | None,
+    source: str | None,
+    output: str,
+    voice: str | None,
+    language: str,
+    instruct: str | None,
+    ref_audio: str | None,
+    ref_text: str | None,
+    save_voice: str | None,
+    max_frames: int,
+    seed: int | None,
+    temperature: float | None,
+    model: ModelChoice,
+    report: Report,
+) -> None:
+    """Read TEXT aloud with a Qwen3-TTS model."""
+    if (text is None) == (source is None):
+        raise click.UsageError("give the text as an argument, or a file of it with --input")
+    if ref_audio is None and (ref_text is not None or save_voice is not None):
+        raise click.UsageError("--ref-text and --save-voice belong to --ref-audio")
+    if ref_audio is not None and voice is not None:
+        raise click.UsageError("--voice and --ref-audio both name a voice: give one of them")
+    if output == "-" and report.as_json:
+        raise click.UsageError("-o - and --json both write to stdout: give -o a file")
+    check_output(output)
+    words = _read(source) if text is None else text
+    if not words.strip():
+        raise InputError("there is nothing to say: the text is empty")
+    sampling = None if temperature is None else Sampling(temperature=temperature, repetition_penalty=1.05)
+    with model.load_speaker(report) as tts:
+        options: dict[str, Any] = {
+            "voice": _voice(tts, voice, ref_audio, ref_text, save_voice, report), "language": language,
+            "instruct": instruct, "max_frames": max_frames, "sampling": sampling, "seed": seed,
+        }  # fmt: skip
+        if output == "-":
+            speech = _stream_raw(tts, words, options)
+        else:
+            speech = tts.generate(words, **options)
+            with click.get_current_context().find_root().obj.interrupts.writing(Path(output)):
+                speech.save(output)
+            report.note(f"speech in {output}")
+    report.timings(speech.timings)
+    if speech.finish_reason == "runaway":
+        report.note("the speech did not end by itself and was cut; another --seed may help")
+    if report.as_json:
+        report.result(
+            {
+                "output": output, "seconds": len(speech.audio) / speech.sample_rate, "frames": speech.codes.shape[1],
+                "finish_reason": speech.finish_reason, "seed": speech.seed, "timings": timings_as_json(speech.timings),
+            }
+        )  # fmt: skip
+
+
+def _voice(
+    tts: TextToSpeech,
+    voice: str | None,
+    ref_audio: str | None,
+    ref_text: str | None,
+    save_voice: str | None,
+    report: Report,
+) -> str | Voice | None:
+    """Return the speaker's name, the saved voice, or the voice cloned of a recording."""
+    if ref_audio is not None:
+        cloned = tts.voice(ref_audio, ref_text)
+        for advice in cloned.advice:
+            report.note(advice)
+        if save_voice is not None:
+            cloned.save(save_voice)
+            report.note(f"voice in {save_voice}")
+        return cloned
+    if voice is not None and voice.endswith(".safetensors"):
+        return Voice.load(voice)
+    return voice
+
+
+def _stream_raw(tts: TextToSpeech, words: str, options: dict[str, Any]) -> Speech:
+    """Write 16-bit samples to stdout as they are made and return the whole."""
+    with closing(tts.stream(words, **options)) as events:  # type: ignore[type-var]
+        for event in events:
+            if isinstance(event, AudioChunk):
+                pcm = np.round(np.clip(event.samples, -1, 1) * 32767).astype("<i2")
+                sys.stdout.buffer.write(pcm.tobytes())
+                sys.stdout.buffer.flush()
+            elif isinstance(event, Done):
+                assert isinstance(event.reply, Speech)
+                return event.reply
+    raise AssertionError("a stream ends with Done")
+
+
+def _read(source: str | None) -> str:
+    """Return the text of a file, or of stdin for "-"."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(str(source)).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check the name") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8") from error
