@@ -64,9 +64,7 @@ def _operand(op: Op, name: str) -> Any:
 
 
 def _rows_fit(op: Op, call: Call) -> bool:
-    return all(
-        call.dtypes[operand.name] != "q8_0" or operand.shape(call.dims)[-1] % 32 == 0 for operand in op.operands
-    )
+    return all(call.dtypes[operand.name] != "q8_0" or operand.shape(call.dims)[-1] % 32 == 0 for operand in op.operands)
 
 
 def make_values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -115,7 +113,9 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
         truth = case.op.body(*truth_operands, **attributes)
     expected = [] if not case.op.outputs else [truth] if len(case.op.outputs) == 1 else list(truth)
     for _ in range(repeats):
-        operands = [_upload(device, values, call.dtypes[o.name]) for o, values in zip(case.op.operands, host, strict=True)]
+        operands = [
+            _upload(device, values, call.dtypes[o.name]) for o, values in zip(case.op.operands, host, strict=True)
+        ]
         plan = device.plan(case.op, case.kernel, case.variant, call, operands)
         outputs = [_poisoned(device, shape, dtype) for shape, dtype in plan.outputs]
         device.dispatch(case.op, plan, operands, outputs)
@@ -135,7 +135,9 @@ def compare(case: Case, name: str, got: np.ndarray, reference: np.ndarray, store
     """
     if got.dtype.kind == "i":
         wrong = np.argwhere(got != reference)
-        assert not len(wrong), f"{case} {name}: at {tuple(wrong[0])} got {got[tuple(wrong[0])]}, reference {reference[tuple(wrong[0])]}"
+        assert not len(wrong), (
+            f"{case} {name}: at {tuple(wrong[0])} got {got[tuple(wrong[0])]}, reference {reference[tuple(wrong[0])]}"
+        )
         return
     error = np.abs(got.astype(np.float64) - reference)
     if stored == "f16":

@@ -104,9 +104,7 @@ def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
                 if stored == "f16":
                     with np.errstate(over="ignore"):
                         too_large = np.isinf(reference.astype(np.float16))
-                    assert np.isinf(got[too_large]).all(), (
-                        f"{case} {operand.name}: finite where f16 has no such value"
-                    )
+                    assert np.isinf(got[too_large]).all(), f"{case} {operand.name}: finite where f16 has no such value"
                     got, reference = np.where(too_large, 0, got), np.where(too_large, 0, reference)
                 compare(judge, f"{case} {operand.name}", got, reference, stored)
 

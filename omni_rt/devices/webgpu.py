@@ -329,7 +329,8 @@ class WebGpuDevice(Device):
             raise DeviceError("a capture cannot start inside another")
         self.stream.flush()
         outer, self._pool = self._pool, pool
-        self.stream.recorder = recorded = []
+        recorded: list[Dispatch] = []
+        self.stream.recorder = recorded
         try:
             yield recorded
         finally:

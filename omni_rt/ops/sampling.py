@@ -22,11 +22,11 @@ def _row_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _penalise_example(rng: np.random.Generator, dims: Dims) -> Arrays:
-    return {"seen": rng.integers(0, 2, dims["V"])}
+    return {"seen": rng.integers(0, 2, (dims["V"],))}
 
 
 def _mark_example(rng: np.random.Generator, dims: Dims) -> Arrays:
-    return {"seen": rng.integers(0, 2, dims["V"]), "ids": rng.integers(0, dims["V"], dims["T"])}
+    return {"seen": rng.integers(0, 2, (dims["V"],)), "ids": rng.integers(0, dims["V"], (dims["T"],))}
 
 
 def _draw(t: int, v: int, temperature: float, *, top_k: int = 0, top_p: float = 1.0, salt: int = 0) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _draw_example(rng: np.random.Generator, dims: Dims) -> Arrays:
 
 
 def _put_example(rng: np.random.Generator, dims: Dims) -> Arrays:
-    return {"values": rng.integers(0, 1000, dims["K"]), "ids": rng.integers(0, 1000, 1)}
+    return {"values": rng.integers(0, 1000, (dims["K"],)), "ids": rng.integers(0, 1000, 1)}
 
 
 def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
