@@ -179,7 +179,7 @@ def _operands(op: Op, dims: Mapping[str, Any], dtypes: Mapping[str, str], rng: n
     """Return host values: those of the op's example, else random ones that repeat after a while."""
     given = op.example(rng, dims) if op.example else {}
     pool = rng.standard_normal(POOL, np.float32)
-    values = []
+    values: list[np.ndarray] = []
     for operand in op.operands:
         shape = operand.shape(dims)
         if operand.name in given:

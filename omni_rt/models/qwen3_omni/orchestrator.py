@@ -30,7 +30,7 @@ from omni_rt.sampling import Sampling
 
 if TYPE_CHECKING:
     from omni_rt.clock import ReplyClock
-from omni_rt.devices.device import Device
+    from omni_rt.devices.device import Device
 
 Event = TextDelta | AudioChunk | Done
 

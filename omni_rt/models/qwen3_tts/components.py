@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omni_rt.devices.device import Device
 from omni_rt.errors import ModelFormatError
 from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
@@ -19,6 +19,9 @@ from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.waveform import CodeStream
 from omni_rt.tensor import BLOCK
 from omni_rt.weights import Checkpoint, Weights
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 PREFIXES = {"code_predictor": "talker.code_predictor.", "talker": "talker.", "audio_encoder": "speaker_encoder."}
 """Where each component lies in model.safetensors, under the names of its placement; the first that fits wins."""

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omni_rt.clock import ReplyClock
-from omni_rt.devices.device import Device
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.audio import load_audio
 from omni_rt.io.tokenizer import Tokenizer
@@ -32,6 +31,9 @@ from omni_rt.models.talker import TalkerSession
 from omni_rt.results import AudioChunk, Done, FinishReason, Speech
 from omni_rt.sampling import Sampling
 from omni_rt.voice import Voice
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 CHUNK_FRAMES = (2, 4, 8, 16, 25)
 """Frames that are decoded together: few at first, so that sound starts early, then more, which costs less."""

@@ -9,15 +9,19 @@ first convolution is one product per piece, and a convolution over joined pieces
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from omni_rt import ops
-from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
 from omni_rt.io.mel import mel_filterbank, power_spectrum
 from omni_rt.models.qwen3_tts.config import SpeakerEncoderConfig
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 WINDOW = 1024
 HOP = 256
