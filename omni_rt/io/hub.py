@@ -33,7 +33,7 @@ def resolve(ref: str, *, local_files_only: bool = False) -> Path:
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"{path}: the shipped model is missing from the package; install omni-rt again")
         return path
-    if path.is_dir():
+    if ref and path.is_dir():
         return path
     if path.is_file():
         raise ModelNotFoundError(f"{ref}: is a file; give the directory that holds it and its config.json")
