@@ -45,7 +45,7 @@ def _join(parts: list[str], longest: int) -> list[str]:
     """Put neighbouring parts together as long as they stay within the limit."""
     joined: list[str] = []
     for part in parts:
-        if joined and len(joined[-1]) + len(part) <= longest:
+        if joined and len((joined[-1] + part).strip()) <= longest:
             joined[-1] += part
         else:
             joined.append(part)
