@@ -16,7 +16,7 @@ from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.qwen3_omni.talker import Talker, TalkerPrompt, ThinkerStates, code_sizes
 from omni_rt.models.qwen3_omni.talker_layout import talker_layout
 from omni_rt.models.talker import TalkerSession
-from omni_rt.sampling import SUPPRESSED, Sampling
+from omni_rt.sampling import Sampling
 from tests.reference import Reference, assert_close
 
 TOLERANCE = 1e-4
@@ -81,6 +81,7 @@ def session_of(
     scenario: str,
     *,
     sampling: Sampling = GREEDY,
+    min_frames: int = 0,
     max_frames: int = 100,
     seed: int = 0,
     voice: str | None = None,
@@ -95,6 +96,7 @@ def session_of(
         sampling=sampling,
         predictor_sampling=replace(sampling, repetition_penalty=1.0),
         seed=seed,
+        min_frames=min_frames,
         max_frames=max_frames,
     )
     session.push_text(prompt.trailing)
@@ -120,14 +122,6 @@ def limit_of(reference: Reference, scenario: str) -> int:
 def longest(reference: Reference) -> str:
     """Return the scenario with the most frames."""
     return max(SCENARIOS, key=lambda scenario: reference[f"speech.{scenario}.codes"].shape[1])
-
-
-def without_stop(talker: Talker) -> Talker:
-    """Forbid the stop token, so that the number of frames is the test's choice."""
-    bias = talker.chooser.bias.numpy()
-    bias[talker.config.codec_eos] = SUPPRESSED
-    talker.chooser.bias = talker.device.weight(bias, "f32")
-    return talker
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -208,10 +202,10 @@ def test_a_prompt_in_slices_equals_a_prompt_at_once(
 
 def test_text_may_come_row_by_row_while_frames_are_made(reference: Reference, device: Device) -> None:
     """The Talker starts with the reply's first token, waits for late text, and reads the pad row only after its end."""
-    model = without_stop(load(reference, device))
+    model = load(reference, device)
     whole = prompt_of(reference, model, "text")
-    frames_wanted = len(whole.trailing) + 4
-    at_once = frames_of(session_of(reference, model, "text", max_frames=frames_wanted)).T
+    wanted = len(whole.trailing) + 4
+    at_once = frames_of(session_of(reference, model, "text", min_frames=wanted, max_frames=wanted)).T
     first = embed(reference, reference["thinker.text.greedy_ids"].tolist()[:1])
     layout = model.layout(prompt_ids(reference, "text"))
     start = model.prefill(layout, states_of(reference, model, "text"), first)
@@ -224,7 +218,8 @@ def test_text_may_come_row_by_row_while_frames_are_made(reference: Reference, de
         pad=start.pad,
         sampling=GREEDY,
         predictor_sampling=Sampling(),
-        max_frames=frames_wanted,
+        min_frames=wanted,
+        max_frames=wanted,
     )
     frames: list[np.ndarray | None] = []
     for row in whole.trailing:
@@ -299,22 +294,18 @@ def test_ids_that_are_no_codes_are_never_drawn(reference: Reference, cpu: Device
     ]
     codes = np.concatenate(drawn, axis=1)
     assert codes.shape[1] > 5 and codes.max() < entries
-    model.chooser.bias = cpu.weight(np.zeros(model.config.decoder.vocabulary, np.float32), "f32")
+    model._suppressed[:] = 0
     session_of(reference, model, "text", sampling=wild)
     assert max(model.step(wild)[1].numpy()[0] for _ in range(10)) >= entries
 
 
 @pytest.mark.parametrize("frames", [0, 2])
 def test_the_stop_token_makes_no_frame(reference: Reference, device: Device, frames: int) -> None:
-    model = without_stop(load(reference, device))
-    session = session_of(reference, model, "text")
-    made = [session.step() for _ in range(frames)]
-    assert all(codes is not None for codes in made)
-    bias = np.zeros(len(model.chooser.bias), np.float32)
-    bias[model.config.codec_eos] = 1e6
-    device.write(model.chooser.bias, bias)
-    assert session.ready
-    assert frames_of(session).shape == (16, 0)
+    """A model that wants to stop at once stops when it may, and what it made before is all."""
+    model = load(reference, device)
+    model._suppressed[model.stop_id] = 1e6
+    session = session_of(reference, model, "text", min_frames=frames)
+    assert frames_of(session).shape == (16, frames)
     assert (session.finish_reason, session.frames, session.ready) == ("stop", frames, False)
 
 
