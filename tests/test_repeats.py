@@ -1,0 +1,36 @@
+"""Kernels whose lanes wait for each other are right each time: a race shows on real GPUs, and only now and then."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from omni_rt.devices.webgpu import WebGpuDevice
+from tests.parity import Case, cases, check
+from tests.shader_lint import BARRIER, kernels
+
+REPEATS = {"gpu": 50, "software": 2}
+
+
+def largest_cases() -> list[Case]:
+    """Return, for every kernel with a barrier and each of its variants, the largest call of its domain."""
+    found: dict[tuple[str, str], Case] = {}
+    for case in cases():
+        name = case.kernel.shader
+        if case.values == "normal" and BARRIER.search(re.sub(r"//.*", "", kernels()[name].source)):
+            size = sum(value for value in case.dims.values() if isinstance(value, int))
+            best = found.get((name, str(case.variant)))
+            if best is None or size >= sum(value for value in best.dims.values() if isinstance(value, int)):
+                found[name, str(case.variant)] = case
+    return list(found.values())
+
+
+@pytest.mark.parametrize("case", largest_cases(), ids=str)
+def test_kernel_with_a_barrier_is_right_every_time(gpu: WebGpuDevice, case: Case) -> None:
+    check(gpu, case, repeats=REPEATS["software" if gpu.adapter.software else "gpu"])
+
+
+def test_kernels_with_barriers_are_found() -> None:
+    names = {case.kernel.shader for case in largest_cases()}
+    assert {"softmax", "conv1d_f16_tiled", "conv1d_f32_few"} <= names and "add" not in names
