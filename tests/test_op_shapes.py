@@ -66,7 +66,7 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(rows=counts(1, 70), outputs=counts(1, 150), length=counts(1, 300), residual=st.booleans(), seed=seeds)
+@given(rows=counts(1, 220), outputs=counts(1, 150), length=counts(1, 300), residual=st.booleans(), seed=seeds)
 @bounded
 def test_matmul_of_any_shape(
     gpu: WebGpuDevice, dtype: str, rows: int, outputs: int, length: int, residual: bool, seed: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
 
-FEW_ROWS = 64
+FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
 
 GRID_WIDTH = 32768
@@ -55,9 +55,15 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
             kernel("gemv", _gemv_grid, takes(1, 1), {"ROWS": 2}, {"ROWS": 4}),
             kernel("few", _few_grid, takes(2, 2), {"WG": 128, "ROWS": 4, "T_TILE": 2}),
             kernel("few", _few_grid, takes(3, 4), {"WG": 64, "ROWS": 4, "T_TILE": 4}),
-            kernel("few", _few_grid, takes(5, FEW_ROWS), {"WG": 64, "ROWS": 2, "T_TILE": 8}),
-            kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 128), {"TM": 2, "TN": 2}),
-            kernel("tiled", _tiled_grid, takes(129, 1 << 20), {"TM": 4, "TN": 4}),
+            kernel(
+                "few",
+                _few_grid,
+                takes(5, FEW_ROWS),
+                {"WG": 64, "ROWS": 2, "T_TILE": 8},
+                {"WG": 64, "ROWS": 4, "T_TILE": 4},
+            ),
+            kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 192), {"TM": 2, "TN": 2}),
+            kernel("tiled", _tiled_grid, takes(193, 1 << 20), {"TM": 4, "TN": 4}),
         ]
         if dtype != "q8_0":
             kernels.append(kernel("odd", _odd_grid, lambda c, v=vector: c.K % v != 0, {"ROWS": 4}))
@@ -83,8 +89,8 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 8, "N": 65, "K": 64},
         {"T": 12, "N": 65, "K": 32},
         {"T": 21, "N": 1, "K": 288},
-        {"T": 70, "N": 100, "K": 96},
-        {"T": 130, "N": 65, "K": 32},
+        {"T": 100, "N": 80, "K": 96},
+        {"T": 200, "N": 65, "K": 32},
         {"T": 5, "N": 7, "K": 101},
     ),
     bench=(
@@ -109,8 +115,8 @@ def matmul(x: Any, w: Any) -> Any:
         {"T": 8, "N": 65, "K": 64, "R": 1},
         {"T": 12, "N": 65, "K": 32, "R": 12},
         {"T": 21, "N": 1, "K": 288, "R": 1},
-        {"T": 70, "N": 100, "K": 96, "R": 70},
-        {"T": 130, "N": 65, "K": 32, "R": 1},
+        {"T": 100, "N": 80, "K": 96, "R": 100},
+        {"T": 200, "N": 65, "K": 32, "R": 1},
         {"T": 5, "N": 7, "K": 101, "R": 5},
     ),
     bench=(
