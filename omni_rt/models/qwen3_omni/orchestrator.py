@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
 from omni_rt.models.qwen3_omni.components import Components
@@ -29,7 +30,6 @@ from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, 
 from omni_rt.sampling import Sampling
 
 if TYPE_CHECKING:
-    from omni_rt.clock import ReplyClock
     from omni_rt.devices.device import Device
 
 Event = TextDelta | AudioChunk | Done
