@@ -233,7 +233,7 @@ FINISH = {
 
 def stream(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
     """Run the model, print text as it comes, and return the whole reply."""
-    from omni_rt.results import AudioChunk, Done, TextDelta
+    from omni_rt.results import AudioChunk, Done, Reply, TextDelta
 
     generation = how.generation
     events: Iterator[Any] = omni.stream(
