@@ -25,20 +25,25 @@ fn main(
     let row = t * params.N;
     let end = row + params.N;
     let last = (end + 3u) / 4u;
-    var index = end;
-    var value = -3.4e38;
+    var index = row + min(lane, params.N - 1u);
+    var value = -3.4e38; // below which no value is told from another
     for (var base = row / 4u + lane; base < last; base += WG * BATCH) {
       var batch: array<vec4<f32>, BATCH>;
       for (var n = 0u; n < BATCH; n++) {
         batch[n] = x[min(base + n * WG, last - 1u)];
       }
       for (var n = 0u; n < BATCH; n++) {
-        for (var c = 0u; c < 4u; c++) {
-          let i = 4u * (base + n * WG) + c;
-          if (i >= row && i < end && (batch[n][c] > value || index == end)) {
-            value = batch[n][c];
-            index = i;
-          }
+        // The first largest of the four, then against the best so far.
+        let places = vec4(4u * (base + n * WG)) + vec4(0u, 1u, 2u, 3u);
+        let four = select(vec4(-3.4e38), batch[n], (places >= vec4(row)) & (places < vec4(end)));
+        let low = select(four.x, four.y, four.y > four.x);
+        let low_at = select(places.x, places.y, four.y > four.x);
+        let high = select(four.z, four.w, four.w > four.z);
+        let high_at = select(places.z, places.w, four.w > four.z);
+        let largest = select(low, high, high > low);
+        if (largest > value) {
+          value = largest;
+          index = select(low_at, high_at, high > low);
         }
       }
     }

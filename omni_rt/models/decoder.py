@@ -68,7 +68,7 @@ class Attention:
         else:
             q = ops.rope_append(qkv, table, keys, values, length)
         scale = float(config.head_dim**-0.5)
-        y = ops.attention(q, keys, values, length, scale=scale, causal=True, window=config.sliding_window)
+        y = ops.attend(q, keys, values, length, scale=scale, causal=True, window=config.sliding_window)
         return ops.matmul_add(y.reshape(len(x), -1), self.output, x)
 
 

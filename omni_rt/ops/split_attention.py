@@ -23,7 +23,7 @@ UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block", "part
 SHORTEST_RUN = 64
 """Keys below which a run is not cut further."""
 MOST_PARTS = 32
-SPLIT_FROM = 512
+SPLIT_FROM = 128
 """Rows of a cache from which the second dispatch pays."""
 
 

@@ -2,16 +2,11 @@
 // read it, by 256 lanes, 64 keys at a time; all loads of a chunk are issued before any is used, to wait for memory once.
 // Scores: 8 lanes share a key, so that they read whole cache lines. Values: a lane owns four elements of D of every
 // SLOTS-th key. The caller declares REPEAT, STEPS, params, q, length, key_at, value_at, store_sum (row t * H + h, part,
-// column, sum, total) and store_stats (row, part, peak, total), and takes the libs
-// attention_scores and visible.
+// column, sum, total) and store_stats (row, part, peak, total), and takes
+// the libs attention_heads and visible.
 
-const LANES: u32 = 256u;
-const CHUNK: u32 = 64u;
 const SHORTEST_RUN: u32 = 64u;
 const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, for D up to 32 * STEPS
-
-var<workgroup> query: array<vec4<f32>, LANES>;
-var<workgroup> factors: array<f32, REPEAT>;
 
 fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let width = params.D / 4u;
@@ -33,7 +28,7 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let slot = lane / width;
   var largest = -3.4e38;
   var total = 0.0;
-  var gathered: array<vec4<f32>, REPEAT>;
+  var gathered: Heads;
   workgroupBarrier();
 
   for (var base = first; base < last; base += CHUNK) {
@@ -54,15 +49,18 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
       values[n] = value_at(value_row * stride + g * width + lane % width);
     }
 
-    var products = array<f32, REPEAT>();
-    var more_products = array<f32, REPEAT>();
-    for (var s = 0u; s < STEPS; s++) {
-      let c = s * TEAM + lane % TEAM;
-      for (var r = 0u; r < REPEAT; r++) {
-        let wanted = query[min(r * width + c, LANES - 1u)] * select(0.0, 1.0, c < width);
-        products[r] += dot(wanted, keys[s]);
-        more_products[r] += dot(wanted, more_keys[s]);
-      }
+    var products = Scores();
+    var more_products = Scores();
+    let c = lane % TEAM;
+    add_products(&products, &more_products, c, keys[0], more_keys[0]);
+    if (STEPS > 1u) {
+      add_products(&products, &more_products, c + 1u * TEAM, keys[min(1u, STEPS - 1u)], more_keys[min(1u, STEPS - 1u)]);
+    }
+    if (STEPS > 2u) {
+      add_products(&products, &more_products, c + 2u * TEAM, keys[min(2u, STEPS - 1u)], more_keys[min(2u, STEPS - 1u)]);
+    }
+    if (STEPS > 3u) {
+      add_products(&products, &more_products, c + 3u * TEAM, keys[min(3u, STEPS - 1u)], more_keys[min(3u, STEPS - 1u)]);
     }
     sum_teams(products, 0u, count, lane);
     sum_teams(more_products, 1u, count, lane);
@@ -96,12 +94,19 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
       gathered[r] *= factors[r];
     }
     if (slot < slots) {
-      for (var n = 0u; n < VALUES; n++) {
-        let i = n * slots + slot;
-        let counted = select(0.0, 1.0, i < CHUNK);
-        for (var r = 0u; r < REPEAT; r++) {
-          gathered[r] += counted * shares[min(i, CHUNK - 1u) * REPEAT + r] * values[n];
-        }
+      add_value(&gathered, slot, values[0]);
+      add_value(&gathered, slot + slots, values[1]);
+      if (VALUES > 2u) {
+        add_value(&gathered, slot + 2u * slots, values[min(2u, VALUES - 1u)]);
+        add_value(&gathered, slot + 3u * slots, values[min(3u, VALUES - 1u)]);
+      }
+      if (VALUES > 4u) {
+        add_value(&gathered, slot + 4u * slots, values[min(4u, VALUES - 1u)]);
+        add_value(&gathered, slot + 5u * slots, values[min(5u, VALUES - 1u)]);
+        add_value(&gathered, slot + 6u * slots, values[min(6u, VALUES - 1u)]);
+      }
+      if (VALUES > 7u) {
+        add_value(&gathered, slot + 7u * slots, values[min(7u, VALUES - 1u)]);
       }
     }
     workgroupBarrier();
@@ -117,16 +122,19 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
     factors[lane] = total;
     store_stats(query_row + lane, part, select(0.0, largest, first < last), total);
   }
-  for (var r = 0u; r < repeat; r++) {
-    query[lane] = gathered[r];
-    workgroupBarrier();
-    if (lane < width) {
-      var sum = query[lane];
-      for (var s = 1u; s < slots; s++) {
-        sum += query[s * width + lane];
-      }
-      store_sum(query_row + r, part, lane, sum, factors[r]);
-    }
-    workgroupBarrier();
+  // Spelled out with constant indices: compilers move an array that is indexed otherwise out of the registers.
+  finish(gathered[0], query_row, 0u, part, lane);
+  if (REPEAT > 1u) {
+    finish(gathered[min(1u, REPEAT - 1u)], query_row, 1u, part, lane);
+  }
+  if (REPEAT > 2u) {
+    finish(gathered[min(2u, REPEAT - 1u)], query_row, 2u, part, lane);
+    finish(gathered[min(3u, REPEAT - 1u)], query_row, 3u, part, lane);
+  }
+  if (REPEAT > 4u) {
+    finish(gathered[min(4u, REPEAT - 1u)], query_row, 4u, part, lane);
+    finish(gathered[min(5u, REPEAT - 1u)], query_row, 5u, part, lane);
+    finish(gathered[min(6u, REPEAT - 1u)], query_row, 6u, part, lane);
+    finish(gathered[min(7u, REPEAT - 1u)], query_row, 7u, part, lane);
   }
 }

@@ -16,6 +16,16 @@ fn inside_row(four: vec4<f32>, at: u32, row: u32) -> vec4<f32> {
   return select(vec4(-3.4e38), four, (places >= vec4(row)) & (places < vec4(row + params.V)));
 }
 
+fn gather(value: f32, id: u32, bound: f32) {
+  if (value >= bound && value > -3.4e38) {
+    let place = atomicAdd(&few_count, 1u);
+    if (place < WG) {
+      few_values[place] = value;
+      few_ids[place] = id;
+    }
+  }
+}
+
 fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
   let last = (row + params.V + 3u) / 4u;
   var own = -3.4e38;
@@ -51,15 +61,11 @@ fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
     }
     for (var n = 0u; n < BATCH; n++) {
       let four = inside_row(batch[n], base + n * WG, row);
-      for (var c = 0u; c < 4u; c++) {
-        if (four[c] >= bound && four[c] > -3.4e38) {
-          let place = atomicAdd(&few_count, 1u);
-          if (place < WG) {
-            few_values[place] = four[c];
-            few_ids[place] = 4u * (base + n * WG) + c - row;
-          }
-        }
-      }
+      let id = 4u * (base + n * WG) - row;
+      gather(four.x, id, bound);
+      gather(four.y, id + 1u, bound);
+      gather(four.z, id + 2u, bound);
+      gather(four.w, id + 3u, bound);
     }
   }
   workgroupBarrier();
