@@ -123,6 +123,15 @@ def test_a_captured_step_must_not_read_or_upload(gpu: WebGpuDevice) -> None:
     np.testing.assert_array_equal(ops.add(state, state).numpy(), 2 * state.numpy())
 
 
+def test_a_view_that_cannot_be_bound_is_not_changed_in_silence(gpu: WebGpuDevice) -> None:
+    seen = gpu.zeros((64,), "i32")
+    ids = gpu.tensor(np.array([3], np.int32))
+    with pytest.raises(DeviceError, match="would change a view"):
+        ops.mark(seen[1:], ids)
+    ops.mark(seen, ids)
+    assert seen.numpy().sum() == 1
+
+
 def test_a_call_without_a_kernel_runs_on_the_cpu_and_is_counted(lenient: Device) -> None:
     values = normal(2, 3)
     got = without_kernel(lenient.tensor(values))

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import omni_rt
 from omni_rt import AudioChunk, Done, InputError, ModelFormatError, Sampling, Speech, UnsupportedError, Voice
-from omni_rt.models.qwen3_tts.guard import Guard
+from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_tts.layout import Request
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.models.qwen3_tts.speaker_encoder import speaker_mel

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt import ops
-from omni_rt.benchmark import full_size
+from omni_rt.benchmark import full_size, tts
 from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
@@ -244,7 +244,7 @@ def _thinker(clock: Clock, weights: RandomWeights, layers: int | None, context: 
 
 def _talker(clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     config, room = full_size.talker(layers), context + 3 * MOST_STEPS
-    predictor = CodePredictor(weights.at("talker."), config.code_predictor, code_sizes(config))
+    predictor = CodePredictor(weights.at("talker.code_predictor."), config.code_predictor, code_sizes(config))
     talker = Talker(weights.at("talker."), config, full_size.TOKENS, predictor, context=room)
     return talker_stages(clock, talker, context)
 
@@ -262,5 +262,7 @@ SHAPES: dict[str, Callable[[Clock, RandomWeights, int | None, int], list[Stage]]
     "talker": _talker,
     "code2wav": _code2wav,
     "audio": _audio,
+    "tts-0.6b": partial(tts.stages, "0.6b"),
+    "tts-1.7b": partial(tts.stages, "1.7b"),
 }
 """The full-size components by the name of their shape."""

@@ -23,10 +23,10 @@ Examples:
 )
 @click.option(
     "--shape",
-    type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio"]),
+    type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio", "tts-0.6b", "tts-1.7b"]),
     default="omni-tiny",
     show_default=True,
-    help="The checkpoint of --model, or a component of the 30B model on random weights.",
+    help="The checkpoint of --model, or full-size components on random weights.",
 )
 @click.option("--model", "ref", default="tiny", show_default=True, metavar="REF", help="What omni-tiny stands for.")
 @click.option("--quant", type=click.Choice(["q8_0", "f32"]), default="q8_0", show_default=True, help="Linear weights.")

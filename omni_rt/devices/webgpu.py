@@ -251,7 +251,7 @@ class WebGpuDevice(Device):
             spans: list[Span] = []
             for name, tensor in zip(names, operands, strict=True):
                 part = tensor.parts[index] if tensor.parts and name == plan.kernel.splits else tensor
-                spans += [self._aligned(span) for span in part.planes]
+                spans += [self._aligned(span, name in op.mutates) for span in part.planes]
             for tensor in outputs:
                 spans += tensor.planes
             if 0 in grid:
@@ -263,13 +263,18 @@ class WebGpuDevice(Device):
                 Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size)
             )
 
-    def _aligned(self, span: Span) -> Span:
+    def _aligned(self, span: Span, writable: bool) -> Span:
         """Return the span, or a copy of it where its offset cannot be bound."""
         if span.offset % self._align == 0:
             return span
         if span.offset % 4:
             raise DeviceError(
                 f"a view starts at byte {span.offset}, which is not a multiple of 4: slice f16 rows in pairs"
+            )
+        if writable:
+            raise DeviceError(
+                f"an op would change a view that starts at byte {span.offset}, but {self.name} binds multiples of "
+                f"{self._align}: change the whole tensor, or rows that start there"
             )
         copy = Span(self._pool.acquire(span.size), 0, span.size)
         start = span.offset // self._align * self._align

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_omni.inputs import layout_of
 from omni_rt.models.qwen3_omni.positions import MediaLayout, prompt_positions, sound_in_video_as_text
 from omni_rt.models.qwen3_omni.processor import Processor
@@ -68,6 +69,10 @@ class SpeechStage:
         self._held: int | None = None
         self._frames: list[np.ndarray] = []
         self._decoded = 0
+        self._spoken = 0
+        self._heard = np.zeros(0, np.float32)
+        self._guard: Guard | None = None
+        self._ran_away = False
         self._chunks = 0
 
     def start(self, prompt: Prompt, embeddings: np.ndarray, hidden: np.ndarray) -> None:
@@ -95,6 +100,7 @@ class SpeechStage:
         assert self._session is not None
         self._session.push_text(self._end)
         self._session.finish_text()
+        self._guard = Guard(self._spoken)
         yield from self._drain()
         if len(self._frames) > self._decoded:
             yield self._decode()
@@ -127,11 +133,14 @@ class SpeechStage:
 
     @property
     def finish_reason(self) -> FinishReason:
-        """Why the speech ended: by its own stop token, or at the limit of frames."""
+        """Why the speech ended: by its own stop token, at the limit of frames, or cut because it never ended."""
+        if self._ran_away:
+            return "runaway"
         reason = self._session.finish_reason if self._session is not None else "stop"
         return reason or "cancelled"
 
     def _speak(self, token: int) -> None:
+        self._spoken += 1
         row = self._thinker.embed_ids([token])
         if self._session is None:
             self._open(row)
@@ -161,6 +170,10 @@ class SpeechStage:
             if codes is None:
                 return
             self._frames.append(codes)
+            if self._guard is not None and self._guard.runs_away(self._frames, self._heard, self.sample_rate):
+                self._ran_away = True
+                del self._frames[max(self._decoded, self._guard.trimmed(len(self._frames))) :]
+                return
             if len(self._frames) - self._decoded >= CHUNK_FRAMES[min(self._chunks, len(CHUNK_FRAMES) - 1)]:
                 yield self._decode()
 
@@ -168,7 +181,9 @@ class SpeechStage:
         codes = np.stack(self._frames[self._decoded :], axis=1)
         self._decoded = len(self._frames)
         self._chunks += 1
-        return self._stream.push(codes)
+        samples = self._stream.push(codes)
+        self._heard = np.concatenate([self._heard, samples])[-2 * self.sample_rate :]
+        return samples
 
 
 def _samplings(sampling: Sampling | None, defaults: Sampling, own_penalty: bool) -> Sampling:

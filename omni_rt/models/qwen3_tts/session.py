@@ -21,9 +21,9 @@ from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.audio import load_audio
 from omni_rt.io.tokenizer import Tokenizer
+from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_tts.components import Codec, TtsComponents
 from omni_rt.models.qwen3_tts.config import Qwen3TtsConfig
-from omni_rt.models.qwen3_tts.guard import Guard
 from omni_rt.models.qwen3_tts.layout import Request
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
 from omni_rt.models.qwen3_tts.text import Framer, cut

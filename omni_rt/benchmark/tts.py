@@ -1,0 +1,128 @@
+"""Qwen3-TTS at full size on random weights: the stages of a frame, the codec both ways, and a whole synthesis."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omni_rt.benchmark.weights import RandomWeights
+from omni_rt.models.code_predictor import CodePredictor
+from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
+from omni_rt.models.qwen3_tts.config import (
+    CodecDecoderConfig,
+    Qwen3TtsConfig,
+    TtsCodePredictorConfig,
+    TtsTalkerConfig,
+    TtsTokenIds,
+)
+from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
+from omni_rt.models.talker import TalkerSession
+from omni_rt.sampling import Sampling
+
+if TYPE_CHECKING:
+    from omni_rt.benchmark.model import Clock, Stage
+
+PROMPT_ROWS = 512
+SPEECH_FRAMES = 50
+"""Frames of the whole synthesis: four seconds of speech."""
+
+CHUNK = 4
+"""Frames that are decoded together in the whole synthesis, as a stream does."""
+
+GREEDY = Sampling()
+TALKER = TtsTalkerConfig(
+    width=1024, layers=28, heads=16, kv_heads=8, head_dim=128, feed_forward=3072, norm_epsilon=1e-6, rope_theta=1e6,
+    context=32768, vocabulary=3072, text_vocabulary=151936, text_width=2048, codebooks=16, codec_pad=2148,
+    codec_bos=2149, codec_eos=2150, codec_think=2154, codec_nothink=2155, codec_think_bos=2156, codec_think_eos=2157,
+    languages={"english": 2050}, speakers={"vivian": 3065},
+)  # fmt: skip
+CODE_PREDICTOR = TtsCodePredictorConfig(
+    width=1024, layers=5, heads=16, kv_heads=8, head_dim=128, feed_forward=3072, norm_epsilon=1e-6, rope_theta=1e6,
+    context=65536, vocabulary=2048, codebooks=16,
+)  # fmt: skip
+CODEC_DECODER = CodecDecoderConfig(
+    width=512, layers=8, heads=16, kv_heads=16, head_dim=64, feed_forward=1024, norm_epsilon=1e-5, rope_theta=1e4,
+    context=8000, sliding_window=72, latent_width=1024, codebooks=16, codebook_size=2048, codebook_width=512,
+    decoder_width=1536, upsample_ratios=(2, 2), upsample_rates=(8, 5, 4, 3),
+)  # fmt: skip
+TOKENS = TtsTokenIds(im_start=151644, im_end=151645, assistant=77091, tts_pad=151671, tts_bos=151672, tts_eos=151673)
+
+
+def config(size: str, layers: int | None) -> Qwen3TtsConfig:
+    """Return the sizes of the "0.6b" or "1.7b" CustomVoice release, its talker cut to `layers` if given."""
+    wide = {"width": 2048, "feed_forward": 6144} if size == "1.7b" else {}
+    talker = replace(TALKER, layers=layers or TALKER.layers, **wide)
+    return Qwen3TtsConfig(
+        kind="custom_voice",
+        size=size,
+        tokens=TOKENS,
+        talker=talker,
+        code_predictor=CODE_PREDICTOR,
+        speaker_encoder=None,
+    )
+
+
+def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
+    """Measure a talker's prompt and step, the code predictor, the codec, and speech from prompt to samples."""
+    from omni_rt.benchmark.model import MOST_STEPS, Stage, decode_bytes
+
+    shape = config(size, layers)
+    predictor = CodePredictor(weights.at("talker.code_predictor."), shape.code_predictor, code_sizes(shape))
+    talker = TtsTalker(weights.at("talker."), shape, predictor, context=context + PROMPT_ROWS + 3 * MOST_STEPS)
+    decoder = CodecDecoder(weights.at("decoder."), CODEC_DECODER)
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((PROMPT_ROWS + 1, talker.width)).astype(np.float32)
+    positions = np.arange(len(rows), dtype=np.float32)[None]
+    measured = [clock.stage(f"talker, prompt of {PROMPT_ROWS}", "prompt", partial(talker.run, rows, positions))]
+    talker.run(rows[:9], positions[:, :9])
+    talker.cache.extend(max(context - 9, 0))
+
+    def step() -> np.ndarray:
+        talker.cache.advance()
+        hidden, first, _ = talker.step(GREEDY)
+        return predictor(hidden, first, GREEDY, talker.chooser.seed, talker.cache.length).numpy()
+
+    def talk() -> np.ndarray:
+        talker.cache.advance()
+        return talker.step(GREEDY)[1].numpy()
+
+    read = decode_bytes(talker.decoder, context) + talker.codec_head.nbytes
+    passes = decode_bytes(predictor.decoder, 8) * len(predictor.heads) + sum(head.nbytes for head in predictor.heads)
+    measured += [
+        clock.stage("talker", "frame", talk, read),
+        clock.stage("talker and code predictor", "frame", step, read + passes),
+    ]
+    for frames in (CHUNK, 25):
+        codes = random.integers(0, CODEC_DECODER.codebook_size, (CODEC_DECODER.codebooks, frames)).astype(np.int32)
+        stream = decoder.stream()
+        measured.append(clock.stage(f"codec, {frames} frames", "chunk", partial(stream.push, codes)))
+    first_audio, whole = _speak(talker, decoder, rows[:32], positions[:, :32])
+    seconds = SPEECH_FRAMES / 12.5
+    measured.append(Stage("first audio", "reply", first_audio))
+    measured.append(Stage(f"speech of {seconds:.0f} s (RTF {whole / 1000 / seconds:.3f})", "reply", whole))
+    return measured
+
+
+def _speak(talker: TtsTalker, decoder: CodecDecoder, rows: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
+    """Return the milliseconds to the first samples and to the last of a reply of SPEECH_FRAMES frames."""
+    for _ in range(2):  # the first reply compiles and records
+        started = time.perf_counter()
+        first_audio = 0.0
+        session = TalkerSession(
+            talker, rows, positions, pad=rows[0], sampling=GREEDY, predictor_sampling=GREEDY,
+            min_frames=SPEECH_FRAMES + 1, max_frames=SPEECH_FRAMES,
+        )  # fmt: skip
+        session.finish_text()
+        stream, waiting = decoder.stream(), []
+        while (codes := session.step()) is not None:
+            waiting.append(codes)
+            if len(waiting) == CHUNK or session.finish_reason or not first_audio:
+                stream.push(np.stack(waiting, axis=1))
+                waiting = []
+                first_audio = first_audio or time.perf_counter() - started
+        whole = time.perf_counter() - started
+    return first_audio * 1000, whole * 1000
