@@ -1,7 +1,8 @@
 // attend_tile: the queries of a tile of one head against their visible keys, by 256 lanes, 32 keys at a time.
 // Scores: 8 lanes share a query, each takes the keys j, j + 8, j + 16, j + 24; queries and keys pass through shared memory
 // 32 elements of D at a time. Values: a lane owns four elements of D of ROWS neighbouring queries.
-// The caller declares ROWS, params, q, length, y, key_at and value_at, and takes the lib visible.
+// Loops over rows stand in functions of their own, because compilers that do not unroll a nest of loops move its arrays
+// out of the registers. The caller declares ROWS, params, q, length, y, key_at and value_at, and takes the lib visible.
 
 const LANES: u32 = 256u;
 const TILE: u32 = 32u;
@@ -12,6 +13,33 @@ var<workgroup> key_tile: array<vec4<f32>, TILE * PITCH>;
 var<workgroup> weights: array<vec4<f32>, LANES>;
 var<workgroup> lane_values: array<f32, LANES>;
 var<workgroup> fades: array<f32, TILE>;
+
+alias Rows = array<vec4<f32>, ROWS>;
+
+fn fade_rows(rows: ptr<function, Rows>, first: u32) {
+  for (var r = 0u; r < ROWS; r++) {
+    (*rows)[r] *= fades[min(first + r, TILE - 1u)];
+  }
+}
+
+fn add_values(rows: ptr<function, Rows>, first: u32, part: u32, values: mat4x4<f32>) {
+  for (var r = 0u; r < ROWS; r++) {
+    (*rows)[r] += values * weights[min(first + r, TILE - 1u) * 8u + part];
+  }
+}
+
+fn finish_row(sum: vec4<f32>, row: u32, tile: u32, h: u32, column: u32) {
+  let width = params.D / 4u;
+  let queries = min(TILE, LANES / width * ROWS);
+  let t = tile * queries + row;
+  if (row < queries && t < params.T) {
+    var total = 0.0;
+    for (var i = 0u; i < 8u; i++) {
+      total += lane_values[row * 8u + i];
+    }
+    y[(t * params.H + h) * width + column] = sum / max(total, 1e-38);
+  }
+}
 
 fn attend_tile(tile: u32, h: u32, lane: u32) {
   let width = params.D / 4u;
@@ -35,7 +63,7 @@ fn attend_tile(tile: u32, h: u32, lane: u32) {
   let slot_row = lane / width * ROWS;
   var largest = -3.4e38;
   var total = 0.0;
-  var gathered: array<vec4<f32>, ROWS>;
+  var gathered: Rows;
 
   for (var base = first; base < last; base += TILE) {
     var scores = vec4(0.0);
@@ -78,19 +106,15 @@ fn attend_tile(tile: u32, h: u32, lane: u32) {
     }
     workgroupBarrier();
     if (slot_row < queries) {
-      for (var r = 0u; r < ROWS; r++) {
-        gathered[r] *= fades[min(slot_row + r, TILE - 1u)];
-      }
+      fade_rows(&gathered, slot_row);
       for (var i = 0u; i < 8u; i++) {
-        var values: array<vec4<f32>, 4>;
-        for (var n = 0u; n < 4u; n++) {
-          let value_row = ring_row(start, min(base + i + 8u * n, last - 1u) - first, params.S);
-          values[n] = value_at(value_row * stride + head + column);
-        }
-        for (var r = 0u; r < ROWS; r++) {
-          let share = weights[min(slot_row + r, TILE - 1u) * 8u + i];
-          gathered[r] += share.x * values[0] + share.y * values[1] + share.z * values[2] + share.w * values[3];
-        }
+        let at = base + i - first;
+        let most = last - 1u - first;
+        let value_0 = value_at(ring_row(start, min(at, most), params.S) * stride + head + column);
+        let value_1 = value_at(ring_row(start, min(at + 8u, most), params.S) * stride + head + column);
+        let value_2 = value_at(ring_row(start, min(at + 16u, most), params.S) * stride + head + column);
+        let value_3 = value_at(ring_row(start, min(at + 24u, most), params.S) * stride + head + column);
+        add_values(&gathered, slot_row, i, mat4x4(value_0, value_1, value_2, value_3));
       }
     }
   }
@@ -98,14 +122,18 @@ fn attend_tile(tile: u32, h: u32, lane: u32) {
   workgroupBarrier();
   lane_values[lane] = total;
   workgroupBarrier();
-  for (var r = 0u; r < ROWS; r++) {
-    let query = slot_row + r;
-    if (query < queries && t_first + query <= t_last) {
-      var sum = 0.0;
-      for (var i = 0u; i < 8u; i++) {
-        sum += lane_values[query * 8u + i];
-      }
-      y[((t_first + query) * params.H + h) * width + column] = gathered[r] / max(sum, 1e-38);
-    }
+  finish_row(gathered[0], slot_row, tile, h, column);
+  if (ROWS > 1u) {
+    finish_row(gathered[min(1u, ROWS - 1u)], slot_row + 1u, tile, h, column);
+  }
+  if (ROWS > 2u) {
+    finish_row(gathered[min(2u, ROWS - 1u)], slot_row + 2u, tile, h, column);
+    finish_row(gathered[min(3u, ROWS - 1u)], slot_row + 3u, tile, h, column);
+  }
+  if (ROWS > 4u) {
+    finish_row(gathered[min(4u, ROWS - 1u)], slot_row + 4u, tile, h, column);
+    finish_row(gathered[min(5u, ROWS - 1u)], slot_row + 5u, tile, h, column);
+    finish_row(gathered[min(6u, ROWS - 1u)], slot_row + 6u, tile, h, column);
+    finish_row(gathered[min(7u, ROWS - 1u)], slot_row + 7u, tile, h, column);
   }
 }
