@@ -120,6 +120,10 @@ class _File:
         """Raise InputError where FFmpeg raises."""
         try:
             yield
+        except self.av.EOFError as error:
+            raise InputError(
+                f"{self.name}: holds 0 frames: it ends before the first; record something first"
+            ) from error
         except (self.av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{self.name}: is damaged, or its codec cannot be read ({error}); save it again"
