@@ -16,9 +16,10 @@ def row_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 NORM_DOMAIN = [
-    {"T": t, "N": n, "epsilon": 1e-6} for t, n in ((1, 1), (2, 7), (5, 64), (1, 255), (33, 72), (2, 257), (3, 2048))
+    {"T": t, "N": n, "epsilon": 1e-6}
+    for t, n in ((1, 1), (2, 7), (5, 64), (1, 255), (33, 72), (2, 257), (3, 2048), (2, 2305))
 ]
-"""Rows below, at and above the 256 lanes of a workgroup, one value, and a real width."""
+"""Rows below, at and above the 256 lanes of a workgroup and the 2048 values that rms_norm holds; real widths."""
 
 NORM_BENCH = (
     {"T": 1, "N": 2048, "epsilon": 1e-6},  # Qwen3-Omni thinker, one decode step

@@ -1,17 +1,25 @@
-// max_lanes: the largest of a value over the WG lanes of a workgroup, returned to every lane. The caller defines WG.
+// max_lanes: the largest of a value over the WG lanes of a workgroup, returned to every lane. The caller defines WG, a
+// multiple of 16. Two steps, as in sum_lanes.
+
+const JUDGES: u32 = WG / 16u;
 
 var<workgroup> max_slots: array<f32, WG>;
+var<workgroup> max_parts: array<f32, JUDGES>;
 
 fn max_lanes(value: f32, lane: u32) -> f32 {
   max_slots[lane] = value;
   workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      max_slots[lane] = max(max_slots[lane], max_slots[lane + half]);
+  if (lane < JUDGES) {
+    var part = max_slots[lane];
+    for (var i = 1u; i < 16u; i++) {
+      part = max(part, max_slots[i * JUDGES + lane]);
     }
-    workgroupBarrier();
+    max_parts[lane] = part;
   }
-  let largest = max_slots[0];
   workgroupBarrier();
+  var largest = max_parts[0];
+  for (var i = 1u; i < JUDGES; i++) {
+    largest = max(largest, max_parts[i]);
+  }
   return largest;
 }
