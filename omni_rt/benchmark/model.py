@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt import ops
-from omni_rt.benchmark import full_size, tts
+from omni_rt.benchmark import full_size, tts, vision
 from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
+from omni_rt.benchmark.ops import READING, timings
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
 from omni_rt.models.code_predictor import CodePredictor
@@ -40,9 +40,6 @@ PROMPT_ROWS = 64
 
 MOST_STEPS = 4096
 """Steps that a timed stage may take, and that a cache has room for."""
-
-READ_ROWS, READ_COLUMNS = 1024, 16384
-"""The matrix whose rows are summed to measure the streaming-read bandwidth: 64 MiB, beyond the last cache of most."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +83,8 @@ class Measurement:
 
 
 def read_bandwidth(device: Device) -> float:
-    """Return how fast the device reads memory that it does not keep, in GB/s: the rows of a large matrix summed."""
-    values = device.weight(np.ones((READ_ROWS, READ_COLUMNS), np.float32), "f32")
-    read = partial(ops.read_all, values)
-    read()
-    device.synchronize()
-    time_ms, _ = milliseconds(read, device.synchronize, seconds=0.5)
-    return values.nbytes / time_ms / 1e6
+    """Return how fast the device reads memory that it does not keep, in GB/s, as `bench ops` measures it."""
+    return next(timings(device, [READING], seconds=0.3)).gigabytes_per_second
 
 
 def measure_shape(shape: str, clock: Clock, *, quant: str | None, layers: int | None, context: int) -> Measurement:
@@ -121,7 +113,8 @@ def measure_checkpoint(
             checkpoint, config, dict.fromkeys(PREFIXES, device), quant=quant, context=context + 3 * MOST_STEPS,
             progress=lambda done, total: None,
         )  # fmt: skip
-        stages = audio_stages(clock, parts.audio_encoder) + thinker_stages(clock, parts.thinker, context)
+        stages = audio_stages(clock, parts.audio_encoder) + vision.vision_stages(clock, parts.vision_encoder)
+        stages += thinker_stages(clock, parts.thinker, context)
         if parts.talker is not None and parts.code2wav is not None:
             stages += talker_stages(clock, parts.talker, context) + vocoder_stages(clock, parts.code2wav)
     return Measurement(
@@ -262,6 +255,7 @@ SHAPES: dict[str, Callable[[Clock, RandomWeights, int | None, int], list[Stage]]
     "talker": _talker,
     "code2wav": _code2wav,
     "audio": _audio,
+    "vision": vision.stages,
     "tts-0.6b": partial(tts.stages, "0.6b"),
     "tts-1.7b": partial(tts.stages, "1.7b"),
 }

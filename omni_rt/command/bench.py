@@ -23,7 +23,7 @@ Examples:
 )
 @click.option(
     "--shape",
-    type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio", "tts-0.6b", "tts-1.7b"]),
+    type=click.Choice(["omni-tiny", "thinker", "talker", "code2wav", "audio", "vision", "tts-0.6b", "tts-1.7b"]),
     default="omni-tiny",
     show_default=True,
     help="The checkpoint of --model, or full-size components on random weights.",
