@@ -159,6 +159,16 @@ def test_a_conversation_with_media_streams_what_chat_returns(omni: OmniOrchestra
     np.testing.assert_array_equal(done.reply.audio, reply.audio)
 
 
+def test_a_prompt_beyond_the_context_is_refused_before_it_is_encoded(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with omni_rt.load(reference.checkpoint_directory, device="cpu", context=100) as model:
+        monkeypatch.setattr(VisionEncoder, "__call__", None)
+        rgb = np.zeros((320, 320, 3), np.uint8)
+        with pytest.raises(InputError, match=r"1\d\d tokens, 100 of them image; the context of 100 positions"):
+            model.chat([{"role": "user", "content": [{"type": "image", "image": rgb}]}])  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("height", "width", "grid"),
     [

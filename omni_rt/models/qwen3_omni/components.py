@@ -49,7 +49,7 @@ class Components:
 
     def encoders(self, processor: Processor) -> Encoders:
         """Return what turns media into embeddings."""
-        return Encoders(processor, self.audio_encoder, self.vision_encoder, self.config)
+        return Encoders(processor, self.audio_encoder, self.vision_encoder, self.config, self.thinker.cache.rows)
 
     def voices(self) -> list[str]:
         """Return the names of the speakers, the default one first: ethan, or else the checkpoint's first."""

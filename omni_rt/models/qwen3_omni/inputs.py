@@ -10,6 +10,7 @@ import numpy as np
 from omni_rt.errors import InputError
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_omni.config_sections import TokenIds
 from omni_rt.models.qwen3_omni.positions import MediaLayout, prompt_positions
 from omni_rt.models.qwen3_omni.processor import Processor
 from omni_rt.models.qwen3_omni.thinker import ThinkerInputs
@@ -20,12 +21,13 @@ from omni_rt.results import AudioTokens, VisionTokens
 
 @dataclass(frozen=True)
 class Encoders:
-    """What turns the media of a prompt into embeddings."""
+    """What turns the media of a prompt into embeddings, for a Thinker with room for `context` positions."""
 
     processor: Processor
     audio: AudioEncoder
     vision: VisionEncoder
     config: Qwen3OmniConfig
+    context: int
 
 
 def layout_of(prompt: Prompt, processor: Processor) -> MediaLayout:
@@ -45,24 +47,32 @@ def layout_of(prompt: Prompt, processor: Processor) -> MediaLayout:
 def encode_prompt(prompt: Prompt, encoders: Encoders) -> ThinkerInputs:
     """Run the encoders over the media of a prompt and lay everything out for the Thinker.
 
-    Raises InputError when the number of placeholders of a kind differs from the rows that its media make.
+    Raises InputError when the prompt is longer than the context, before anything is encoded, and when the placeholders
+    of a kind are not as many as the rows that its media make.
     """
-    tokens = encoders.config.tokens
+    tokens, count = encoders.config.tokens, len(prompt.token_ids)
+    if count > encoders.context:
+        numbers = {kind: prompt.token_ids.count(pad) for kind, pad in _pads(tokens)}
+        listed = "".join(f", {number} of them {kind}" for kind, number in numbers.items() if number)
+        raise InputError(
+            f"the prompt has {count} tokens{listed}; the context of {encoders.context} positions does not hold it: "
+            "load the model with a larger context, or give less"
+        )
     positions, delta = prompt_positions(prompt.token_ids, tokens, layout_of(prompt, encoders.processor))
     ids = np.asarray(prompt.token_ids, np.int64)
     sounds = _in_prompt_order(prompt, encoders.config)
     heard = [clip.embeddings for clip in _encode_audio(sounds, encoders)]
     pictures = [encoders.vision(*encoders.processor.image(image)) for image in prompt.images]
     moving = [encoders.vision(*encoders.processor.video(video.frames, video.fps)[:2]) for video in prompt.videos]
-    rows = [
-        (tokens.audio_pad, "audio", heard),
-        (tokens.image_pad, "image", [seen.embeddings for seen in pictures]),
-        (tokens.video_pad, "video", [seen.embeddings for seen in moving]),
-    ]
+    made_of = {
+        "audio": heard,
+        "image": [seen.embeddings for seen in pictures],
+        "video": [seen.embeddings for seen in moving],
+    }
     index = np.full(len(ids), -1, np.int32)
     stacked: list[np.ndarray] = []
-    for pad, kind, parts in rows:
-        places = np.flatnonzero(ids == pad)
+    for kind, pad in _pads(tokens):
+        parts, places = made_of[kind], np.flatnonzero(ids == pad)
         made = sum(len(part) for part in parts)
         if len(places) != made:
             raise InputError(f"the prompt has {len(places)} {kind} placeholders, its {kind} makes {made} embeddings")
@@ -71,6 +81,11 @@ def encode_prompt(prompt: Prompt, encoders: Encoders) -> ThinkerInputs:
     visual, deepstack = _deepstack(ids, (tokens.image_pad, pictures), (tokens.video_pad, moving))
     media = np.concatenate(stacked) if stacked else None
     return ThinkerInputs(prompt.token_ids, positions, delta, media, index, deepstack, visual)
+
+
+def _pads(tokens: TokenIds) -> list[tuple[str, int]]:
+    """Return each kind of media and its placeholder."""
+    return [("audio", tokens.audio_pad), ("image", tokens.image_pad), ("video", tokens.video_pad)]
 
 
 def _in_prompt_order(prompt: Prompt, config: Qwen3OmniConfig) -> list[np.ndarray]:
