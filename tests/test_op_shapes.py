@@ -80,6 +80,32 @@ def test_matmul_of_any_shape(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@given(rows=counts(1, 3), outputs=counts(1, 200), blocks=counts(1, 9), split=st.booleans(), seed=seeds)
+@bounded
+def test_products_of_normalised_rows_of_any_shape(
+    gpu: WebGpuDevice, dtype: str, rows: int, outputs: int, blocks: int, split: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    length = 32 * blocks
+    values = {"x": normal(rng, rows, length), "g": normal(rng, length), "w": normal(rng, 2 * outputs, length)}
+    with rows_split(gpu, dtype, length) if split else nullcontext():
+        assert_agrees(gpu, ops.norm_matmul, values, dtype, epsilon=1e-3)
+        assert_agrees(gpu, ops.norm_gate_up, values, dtype, epsilon=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_normalised_products_in_one_step_or_several_are_the_same(gpu: WebGpuDevice, rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    x, g, w = gpu.tensor(normal(rng, rows, 64)), gpu.tensor(normal(rng, 64)), gpu.weight(normal(rng, 10, 64), "f32")
+    products = ops.matmul(ops.rms_norm(x, g, epsilon=1e-6), w)
+    hidden = ops.silu_mul(products).numpy()
+    np.testing.assert_allclose(
+        ops.project_normed(x, g, w, epsilon=1e-6).numpy(), products.numpy(), atol=1e-5, rtol=1e-5
+    )
+    np.testing.assert_allclose(ops.gate_up_normed(x, g, w, epsilon=1e-6).numpy(), hidden, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 3, 8, 40])
 def test_matmul_with_a_weight_split_by_rows(gpu: WebGpuDevice, dtype: str, rows: int) -> None:
     rng = np.random.default_rng(rows)

@@ -41,7 +41,7 @@ def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> 
 
 
 class Attention:
-    """Grouped-query attention over a cache: [T, N] normed rows -> [T, N] added to the residual."""
+    """Grouped-query attention over a cache: the normed rows [T, N] -> [T, N] added to the residual."""
 
     def __init__(self, weights: Weights, config: DecoderConfig) -> None:
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
@@ -55,12 +55,10 @@ class Attention:
             self.q_norm = weights.exact("q_norm.weight", config.head_dim)
             self.k_norm = weights.exact("k_norm.weight", config.head_dim)
 
-    def __call__(
-        self, normed: Tensor, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor
-    ) -> Tensor:
-        """Append the rows' keys and values, attend, project, and add to x."""
+    def __call__(self, x: Tensor, norm: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
+        """Append the keys and values of the normed rows, attend, project, and add to x."""
         config = self.config
-        qkv = ops.matmul(normed, self.qkv)
+        qkv = ops.project_normed(x, norm, self.qkv, epsilon=config.norm_epsilon)
         if config.query_key_norm:
             q = ops.norm_rope_append(
                 qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=config.norm_epsilon
@@ -77,12 +75,13 @@ class FeedForward:
 
     def __init__(self, weights: Weights, config: DecoderConfig) -> None:
         wide = config.feed_forward
+        self.epsilon = config.norm_epsilon
         self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), config.width)
         self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", config.width, wide, config, "mlp"))
 
-    def __call__(self, normed: Tensor, x: Tensor) -> Tensor:
-        """Return x plus the feed-forward of the normed rows."""
-        return ops.matmul_add(ops.silu_mul(ops.matmul(normed, self.gate_up)), self.down, x)
+    def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
+        """Return x plus the feed-forward of its normed rows."""
+        return ops.matmul_add(ops.gate_up_normed(x, norm, self.gate_up, epsilon=self.epsilon), self.down, x)
 
 
 class Experts:
@@ -91,6 +90,7 @@ class Experts:
     def __init__(self, weights: Weights, config: DecoderConfig) -> None:
         width, narrow = config.width, config.expert_width
         self.top = config.experts_per_token
+        self.epsilon = config.norm_epsilon
         self.router = weights.exact("gate.weight", config.experts, width)
         gate_up, down = [], []
         for index in range(config.experts):
@@ -108,8 +108,9 @@ class Experts:
             self.shared_gate_up = shared.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), width)
             self.shared_down = shared.linear("down_proj.weight", width, wide)
 
-    def __call__(self, normed: Tensor, x: Tensor) -> Tensor:
-        """Return x plus the weighted experts of the normed rows."""
+    def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
+        """Return x plus the weighted experts of its normed rows."""
+        normed = ops.rms_norm(x, norm, epsilon=self.epsilon)
         chosen_weights, chosen = ops.route(ops.matmul(normed, self.router), top=self.top)
         if self.shared_gate is not None:
             shared = ops.matmul(ops.silu_mul(ops.matmul(normed, self.shared_gate_up)), self.shared_down)
@@ -122,7 +123,6 @@ class Layer:
     """One decoder layer."""
 
     def __init__(self, weights: Weights, config: DecoderConfig, index: int) -> None:
-        self.epsilon = config.norm_epsilon
         self.input_norm = weights.exact("input_layernorm.weight", config.width)
         self.attention = Attention(weights.at("self_attn."), config)
         self.output_norm = weights.exact("post_attention_layernorm.weight", config.width)
@@ -130,9 +130,8 @@ class Layer:
 
     def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Run the layer over rows x [T, N] whose rotary table is [T, D]."""
-        normed = ops.rms_norm(x, self.input_norm, epsilon=self.epsilon)
-        x = self.attention(normed, x, table, keys, values, length)
-        return self.feed_forward(ops.rms_norm(x, self.output_norm, epsilon=self.epsilon), x)
+        x = self.attention(x, self.input_norm, table, keys, values, length)
+        return self.feed_forward(x, self.output_norm)
 
 
 class Decoder:

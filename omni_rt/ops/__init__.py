@@ -10,6 +10,7 @@ from omni_rt.ops.expert_groups import add_experts, add_weighted, expert_product
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
+from omni_rt.ops.normed_matmul import gate_up_normed, norm_gate_up, norm_matmul, project_normed
 from omni_rt.ops.pooling import elu, gate_channels, pool, relu, tanh
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
 from omni_rt.ops.reading import read_all
@@ -42,6 +43,7 @@ __all__ = [
     "expert_gate_up",
     "expert_product",
     "gate_channels",
+    "gate_up_normed",
     "gelu",
     "gelu_tanh",
     "kv_append",
@@ -49,9 +51,12 @@ __all__ = [
     "mark",
     "matmul",
     "matmul_add",
+    "norm_gate_up",
+    "norm_matmul",
     "norm_rope_append",
     "penalise",
     "pool",
+    "project_normed",
     "put",
     "read_all",
     "relu",

@@ -1,5 +1,5 @@
 // sum_outputs: each lane holds one share of OUTPUTS sums; returns the whole sum of output `lane` to lanes below OUTPUTS.
-// The caller defines WG and OUTPUTS, which divides WG. Two barriers, however many outputs.
+// The caller defines WG and OUTPUTS, at most WG. Two barriers, however many outputs.
 
 const LANES_PER_OUTPUT: u32 = WG / OUTPUTS;
 
@@ -11,9 +11,10 @@ fn sum_outputs(sums: ptr<function, array<f32, OUTPUTS>>, lane: u32) -> f32 {
     output_shares[o * WG + lane] = (*sums)[o];
   }
   workgroupBarrier();
+  let output = min(lane / LANES_PER_OUTPUT, OUTPUTS - 1u); // the last lanes have no output where OUTPUTS divides WG not
   var part = 0.0;
-  for (var i = 0u; i < OUTPUTS; i++) {
-    part += output_shares[lane / LANES_PER_OUTPUT * WG + lane % LANES_PER_OUTPUT + i * LANES_PER_OUTPUT];
+  for (var i = lane % LANES_PER_OUTPUT; i < WG; i += LANES_PER_OUTPUT) {
+    part += output_shares[output * WG + i];
   }
   output_parts[lane] = part;
   workgroupBarrier();

@@ -1,0 +1,96 @@
+"""Matrix products of a row that is normalised on the way: what starts both halves of a decoder layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from omni_rt.ops.contract import Call, Kernel, Tolerance, op
+from omni_rt.ops.elementwise import silu_mul
+from omni_rt.ops.matmul import VECTOR, matmul, weight_row_grid
+from omni_rt.ops.norm import rms_norm
+from omni_rt.tensor import BLOCK, Tensor
+
+
+def _matmul_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return *weight_row_grid(c.row_count, v["ROWS"])[:2], c.T
+
+
+def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return *weight_row_grid(c.I, v["ROWS"])[:2], c.T
+
+
+def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list[Kernel]:
+    """Return one kernel per weight dtype."""
+    kernels = []
+    for dtype, vector in VECTOR.items():
+
+        def when(c: Call, vector: int = vector) -> bool:
+            return c.K % vector == 0
+
+        ranges = (*uniforms, "epsilon", "row_start", "row_count")
+        variants = ({"WG": 128, "ROWS": rows}, {"WG": 64, "ROWS": 2 * rows})
+        kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, variants, splits="w"))
+    return kernels
+
+
+def _normed(x: Any, g: Any, epsilon: float) -> Any:
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * g
+
+
+@op(
+    "x[T, K], g[K], w[N, K]:weight -> y[T, N]",
+    kernels=_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=2),
+    domain=(
+        {"T": 1, "K": 2048, "N": 31, "epsilon": 1e-6},
+        {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
+        {"T": 1, "K": 32, "N": 1, "epsilon": 1e-6},
+    ),
+    bench=(
+        {"T": 1, "K": 2048, "N": 5120, "epsilon": 1e-6},  # queries, keys and values of the Qwen3-Omni Thinker
+        {"T": 1, "K": 1024, "N": 4096, "epsilon": 1e-6},  # of the code predictors
+    ),
+)
+def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
+    """Normalise and multiply: y = rms_norm(x, g) @ w.T; meant for one row or few."""
+    return _normed(x, g, epsilon) @ w.T
+
+
+@op(
+    "x[T, K], g[K], w[2*I, K]:weight -> h[T, I]",
+    kernels=_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=1),
+    # Far below 0, silu(v) falls as exp(v): it multiplies the relative error of v by |v|.
+    tolerance=Tolerance(nmse=1e-8),
+    domain=(
+        {"T": 1, "K": 1056, "I": 31, "epsilon": 1e-6},
+        {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},
+        {"T": 1, "K": 32, "I": 1, "epsilon": 1e-6},
+    ),
+    bench=({"T": 1, "K": 1024, "I": 3072, "epsilon": 1e-6},),  # code predictors of Qwen3-Omni and Qwen3-TTS
+)
+def norm_gate_up(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
+    """Normalise, then SwiGLU: h = silu(gate) * up of m = rms_norm(x, g); w = gate rows, then up rows."""
+    both = _normed(x, g, epsilon) @ w.T
+    half = w.shape[0] // 2
+    gate, up = both[:, :half], both[:, half:]
+    return gate / (1 + np.exp(-gate)) * up
+
+
+def project_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float) -> Tensor:
+    """Return rms_norm(x, g) @ w.T, x [T, K], g [K], w [N, K]: on a GPU in one step for one row."""
+    if _in_one_step(x):
+        return norm_matmul(x, g, w, epsilon=epsilon)
+    return matmul(rms_norm(x, g, epsilon=epsilon), w)
+
+
+def gate_up_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float) -> Tensor:
+    """Return the SwiGLU [T, I] of rms_norm(x, g), x [T, K], g [K], w [2 I, K]: on a GPU in one step for one row."""
+    if _in_one_step(x):
+        return norm_gate_up(x, g, w, epsilon=epsilon)
+    return silu_mul(matmul(rms_norm(x, g, epsilon=epsilon), w))
+
+
+def _in_one_step(x: Tensor) -> bool:
+    return x.device.kind == "wgpu" and x.shape[0] == 1 and x.shape[1] % BLOCK == 0
