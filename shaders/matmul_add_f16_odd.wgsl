@@ -1,6 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for rows that do not divide into vectors.
 // bindings: x [T, K] f32; w [row_count, K] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
-// work: workgroup (i, t) computes weight rows i * ROWS .. for row t of x; WG lanes stride over K
+// work: workgroup (i, j) computes weight rows i * ROWS .. for rows j, j + groups.y, .. of x; WG lanes stride over K
 // lib: dot_odd, value_f16, sum_outputs
 
 struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }
@@ -20,6 +20,12 @@ fn finish(t: u32, n: u32, value: f32) {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  dot_odd(group.y, group.x * ROWS, lane);
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  for (var t = group.y; t < params.T; t += groups.y) {
+    dot_odd(t, group.x * ROWS, lane);
+  }
 }

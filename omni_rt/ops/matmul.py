@@ -37,7 +37,7 @@ def _tiled_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
-    return cdiv(c.row_count, v["ROWS"]), c.T, 1
+    return cdiv(c.row_count, v["ROWS"]), min(c.T, 65535), 1
 
 
 def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
