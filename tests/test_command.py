@@ -225,7 +225,7 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
     done = program("bench", "model", *arguments, "--device", "cpu", "--json", "--seconds", "0", "--context", "16")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert len(found["stages"]) == (8 if not arguments else 1)
+    assert len(found["stages"]) == (10 if not arguments else 1)
     assert all(stage["milliseconds"] > 0 for stage in found["stages"])
     assert found["read_gb_per_s"] > 0 and not found["fallbacks"]
 
