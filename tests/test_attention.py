@@ -108,7 +108,7 @@ def test_prefill_equals_decoding_one_by_one(device: Device, dtype: str, width: i
 @pytest.mark.parametrize(("window", "end"), [(0, 1), (0, 700), (0, 1700), (600, 1700)])
 @pytest.mark.parametrize("dtype", ["f32", "f16"])
 def test_attention_in_parts_is_attention(device: Device, dtype: str, window: int, end: int) -> None:
-    """For two queries over 900 rows, from one key to a ring that wrapped, `attend` gives what `attention` gives."""
+    """Over 900 rows, from one key to a ring that wrapped, runs of keys merged give what `attention` gives."""
     rng = np.random.default_rng(end)
     rows, groups, width = 900, 2, 24
     k, v = (device.weight(rng.normal(size=(rows, groups, width)).astype(np.float32), dtype) for _ in range(2))
@@ -117,6 +117,9 @@ def test_attention_in_parts_is_attention(device: Device, dtype: str, window: int
     rule = {"scale": 0.3, "causal": True, "window": window}
     whole = device.read(ops.attention(q, k, v, length_of(device, end), **rule))
     np.testing.assert_allclose(device.read(ops.attend(q, k, v, length_of(device, end), **rule)), whole, atol=1e-5)
+    for parts in (1, 7):
+        merged = ops.attention_merge(*ops.attention_parts(q, k, v, length_of(device, end), parts=parts, **rule))
+        np.testing.assert_allclose(device.read(merged), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("queries", [1, 20])

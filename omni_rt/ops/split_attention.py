@@ -129,7 +129,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, length: Tensor, *, scale: float, cau
     (queries, heads, width), (rows, groups, _) = q.shape, k.shape
     reach = min(rows, window + queries - 1) if window else rows
     fits = width % 4 == 0 and width <= 128 and heads // groups <= 8
-    if queries >= PREFILL_FROM or reach < SPLIT_FROM or not fits:
+    # A CPU has no idle workgroups to fill, and computes attention in one piece natively.
+    if q.device.kind == "cpu" or queries >= PREFILL_FROM or reach < SPLIT_FROM or not fits:
         return attention(q, k, v, length, scale=scale, causal=causal, window=window)
     parts = min(cdiv(reach, 2 * SHORTEST_RUN), MOST_PARTS)
     halves = attention_parts(q, k, v, length, scale=scale, causal=causal, window=window, parts=parts)
