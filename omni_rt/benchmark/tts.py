@@ -54,8 +54,9 @@ TOKENS = TtsTokenIds(im_start=151644, im_end=151645, assistant=77091, tts_pad=15
 
 def config(size: str, layers: int | None) -> Qwen3TtsConfig:
     """Return the sizes of the "0.6b" or "1.7b" CustomVoice release, its talker cut to `layers` if given."""
-    wide = {"width": 2048, "feed_forward": 6144} if size == "1.7b" else {}
-    talker = replace(TALKER, layers=layers or TALKER.layers, **wide)
+    talker = replace(TALKER, layers=layers or TALKER.layers)
+    if size == "1.7b":
+        talker = replace(talker, width=2048, feed_forward=6144)
     return Qwen3TtsConfig(
         kind="custom_voice",
         size=size,
