@@ -1,8 +1,10 @@
 /* The thread pool: persistent workers that share the chunks of one task at a time.
  *
  * Chunks are claimed by an atomic counter, so a worker whose core was taken away delays only the chunk it holds, and
- * the caller never waits for a worker that has not joined. Workers spin for a bounded time after a task, because the
- * next one usually follows within microseconds, and then sleep on a condition variable.
+ * the caller never waits for a worker that has not joined. When such a delay is long, one worker fewer takes part for a
+ * while: another process wants its core, and waiting out that one's time slices would cost more than the worker gives.
+ * Workers spin for a bounded time after a task, because the next one usually follows within microseconds, and then sleep
+ * on a condition variable.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -27,6 +29,9 @@
 
 enum { WORKER_SPIN_NANOSECONDS = 60000, CALLER_SPIN_NANOSECONDS = 40000, SPIN_BATCH = 32 };
 
+/* A wait for workers is a stall when it passes this and several chunks; how long a worker then stays away. */
+enum { STALL_NANOSECONDS = 200000, STALL_CHUNKS = 4, SHORTEST_PAUSE = 10000000, LONGEST_PAUSE = 320000000 };
+
 typedef struct {
     omni_pool *pool;
     pthread_t thread;
@@ -38,12 +43,14 @@ struct omni_pool {
     const omni_level *level;
     worker_t *workers;
     pthread_mutex_t call;    /* held by the one caller that runs a body */
-    pthread_mutex_t lock;    /* guards both conditions */
+    pthread_mutex_t lock;    /* guards the conditions */
     pthread_cond_t wake;     /* a task was opened, or the pool stops */
+    pthread_cond_t back;     /* a worker sent away may take part again, or the pool stops */
     pthread_cond_t left;     /* the last worker left a closed task */
     omni_task *task;
     void *context;
     int64_t chunks;
+    int64_t pause, pause_ends; /* nanoseconds: how long the last worker sent away stays away, and until when */
     void *slots[OMNI_SLOTS];
     size_t slot_bytes[OMNI_SLOTS];
     char *worker_memory;
@@ -52,6 +59,7 @@ struct omni_pool {
     _Alignas(LINE) atomic_int_fast64_t next;  /* the next chunk to claim */
     _Alignas(LINE) atomic_int sleepers;
     atomic_int caller_sleeps;
+    atomic_int taking_part; /* threads below this index claim chunks */
     atomic_int stop;
 };
 
@@ -61,35 +69,45 @@ static int64_t now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static void run_chunks(omni_pool *pool, int worker) {
-    for (;;) {
+/* Claim and run chunks until none is left; returns how many. */
+static int64_t run_chunks(omni_pool *pool, int worker) {
+    for (int64_t count = 0;; count++) {
         int64_t chunk = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
         if (chunk >= pool->chunks)
-            return;
+            return count;
         pool->task(pool->context, chunk, worker);
     }
 }
 
-static int has_news(omni_pool *pool, uint64_t epoch) {
+static int has_news(const worker_t *self, uint64_t epoch) {
+    omni_pool *pool = self->pool;
     uint64_t gate = atomic_load(&pool->gate);
-    return ((gate & OPEN) && gate >> 32 != epoch) || atomic_load(&pool->stop);
+    int invited = (gate & OPEN) && gate >> 32 != epoch && self->index < atomic_load(&pool->taking_part);
+    return invited || atomic_load(&pool->stop);
 }
 
 /* Wait until a task of another epoch is open: spin, then sleep. */
-static void wait_for_task(omni_pool *pool, uint64_t epoch) {
+static void wait_for_task(const worker_t *self, uint64_t epoch) {
+    omni_pool *pool = self->pool;
     int64_t deadline = now() + WORKER_SPIN_NANOSECONDS;
     do {
         for (int i = 0; i < SPIN_BATCH; i++) {
-            if (has_news(pool, epoch))
+            if (has_news(self, epoch))
                 return;
             PAUSE();
         }
     } while (now() < deadline);
     pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->sleepers, 1);
-    while (!has_news(pool, epoch))
-        pthread_cond_wait(&pool->wake, &pool->lock);
-    atomic_fetch_sub(&pool->sleepers, 1);
+    while (!has_news(self, epoch)) {
+        if (self->index >= atomic_load(&pool->taking_part)) {
+            pthread_cond_wait(&pool->back, &pool->lock);
+            continue;
+        }
+        atomic_fetch_add(&pool->sleepers, 1);
+        if (!has_news(self, epoch)) /* again: a task opened before the count rose would not wake this worker */
+            pthread_cond_wait(&pool->wake, &pool->lock);
+        atomic_fetch_sub(&pool->sleepers, 1);
+    }
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -98,7 +116,7 @@ static void *work(void *argument) {
     omni_pool *pool = self->pool;
     uint64_t epoch = 0;
     for (;;) {
-        wait_for_task(pool, epoch);
+        wait_for_task(self, epoch);
         if (atomic_load(&pool->stop))
             return NULL;
         uint64_t gate = atomic_load(&pool->gate);
@@ -137,8 +155,36 @@ static void wait_for_workers(omni_pool *pool) {
     }
 }
 
+/* Send one worker away when the wait since `finished` was a stall; `chunk` is how long the caller's chunks took. */
+static void judge_wait(omni_pool *pool, int64_t finished, int64_t chunk) {
+    int64_t end = now();
+    if (end - finished < STALL_NANOSECONDS + STALL_CHUNKS * chunk)
+        return;
+    pool->pause = pool->pause ? omni_min(2 * pool->pause, LONGEST_PAUSE) : SHORTEST_PAUSE;
+    pool->pause_ends = end + pool->pause;
+    if (atomic_load(&pool->taking_part) > 1)
+        atomic_fetch_sub(&pool->taking_part, 1);
+}
+
+/* Let a worker back whose pause is over; a pause without a further stall makes the next one short again. */
+static void end_pause(omni_pool *pool, int64_t time) {
+    if (!pool->pause_ends || time < pool->pause_ends)
+        return;
+    if (atomic_load(&pool->taking_part) < pool->threads) {
+        pthread_mutex_lock(&pool->lock);
+        atomic_fetch_add(&pool->taking_part, 1);
+        pthread_cond_broadcast(&pool->back);
+        pthread_mutex_unlock(&pool->lock);
+        pool->pause_ends = time + pool->pause;
+    } else {
+        pool->pause = pool->pause_ends = 0;
+    }
+}
+
 void omni_parallel(omni_pool *pool, omni_task *task, void *context, int64_t chunks) {
-    if (pool->threads == 1 || chunks <= 1) {
+    int64_t started = pool->threads > 1 && chunks > 1 ? now() : 0;
+    end_pause(pool, started);
+    if (!started || atomic_load(&pool->taking_part) == 1) {
         for (int64_t chunk = 0; chunk < chunks; chunk++)
             task(context, chunk, 0);
         return;
@@ -156,9 +202,10 @@ void omni_parallel(omni_pool *pool, omni_task *task, void *context, int64_t chun
         pthread_cond_broadcast(&pool->wake);
         pthread_mutex_unlock(&pool->lock);
     }
-    run_chunks(pool, 0);
+    int64_t own = run_chunks(pool, 0), finished = now();
     atomic_fetch_and(&pool->gate, ~OPEN);
     wait_for_workers(pool);
+    judge_wait(pool, finished, (finished - started) / omni_max(own, 1));
 }
 
 int omni_threads(const omni_pool *pool) { return pool->threads; }
@@ -224,6 +271,7 @@ omni_pool *omni_pool_new(int threads, const char *level) {
     pthread_mutex_init(&pool->call, NULL);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->back, NULL);
     pthread_cond_init(&pool->left, NULL);
     pool->threads = 1;
     for (int i = 1; i < threads; i++) { /* a system that refuses a thread gets a smaller pool */
@@ -234,6 +282,7 @@ omni_pool *omni_pool_new(int threads, const char *level) {
             break;
         pool->threads++;
     }
+    atomic_store(&pool->taking_part, pool->threads);
     return pool;
 }
 
@@ -241,11 +290,13 @@ void omni_pool_free(omni_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->stop, 1);
     pthread_cond_broadcast(&pool->wake);
+    pthread_cond_broadcast(&pool->back);
     pthread_mutex_unlock(&pool->lock);
     for (int i = 1; i < pool->threads; i++)
         pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->left);
     pthread_cond_destroy(&pool->wake);
+    pthread_cond_destroy(&pool->back);
     pthread_mutex_destroy(&pool->lock);
     pthread_mutex_destroy(&pool->call);
     for (int i = 0; i < OMNI_SLOTS; i++)

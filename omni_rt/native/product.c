@@ -28,6 +28,10 @@ INLINE weight_rows weight_from(weight_rows w, int64_t row) {
     return (weight_rows){w.kind, values, w.scales ? w.scales + first / BLOCK : NULL, w.k};
 }
 
+/* Ask for memory that will be read soon: the same place in the next group of rows. A row is too short for the
+ * processor's own prefetching to get going. The address may lie behind the weights; nothing is read then. */
+INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
+
 /* Few rows ------------------------------------------------------------------------------------------------------ */
 
 /* sums[r] = w[r] . x for `rows` (a constant <= GROUP) consecutive weight rows, x in float. */
@@ -41,6 +45,8 @@ INLINE void dot_rows_kind(weight_kind kind, weight_rows w, const float *x, int r
         for (int64_t b = 0; b < k / BLOCK; b++) {
             for (int r = 0; r < rows; r++) {
                 const int8_t *block = quants + r * k + b * BLOCK;
+                if (b % 2 == 0)
+                    prefetch(block + rows * k);
                 vf sum = vf_load_int8(block) * vf_load(x + b * BLOCK);
                 for (int i = LANES; i < BLOCK; i += LANES)
                     sum = vf_fma(vf_load_int8(block + i), vf_load(x + b * BLOCK + i), sum);
@@ -57,6 +63,8 @@ INLINE void dot_rows_kind(weight_kind kind, weight_rows w, const float *x, int r
                 part[r] = vf_zero();
             for (int64_t end = omni_min(i + 16 * LANES, k / LANES * LANES); i < end; i += LANES) {
                 vf values = vf_load(x + i);
+                for (int r = 0; r < rows; r++)
+                    prefetch(kind == WEIGHT_F32 ? (const void *)(single + (rows + r) * k + i) : half + (rows + r) * k + i);
                 for (int r = 0; r < rows; r++)
                     part[r] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + r * k + i) : vf_load_half(half + r * k + i),
                                      values, part[r]);
@@ -89,20 +97,24 @@ INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
     int64_t k = w.k, blocks = k / BLOCK;
     const int8_t *quants = w.values;
     vf total[GROUP];
-    float scales[GROUP][LANES];
+    step_scales scales[GROUP];
     for (int r = 0; r < rows; r++)
         total[r] = vf_zero();
     int64_t b = 0;
     for (; b + LANES <= blocks; b += LANES) {
         vf own = vf_load(x.scales + b);
-        for (int r = 0; r < rows; r++)
-            vf_store(scales[r], vf_load_half(w.scales + r * blocks + b) * own);
+        for (int r = 0; r < rows; r++) {
+            prefetch(w.scales + (rows + r) * blocks + b);
+            scales[r] = keep_scales(vf_load_half(w.scales + r * blocks + b) * own);
+        }
         for (int s = 0; s < STEPS; s++) {
             int64_t at = b + s * BLOCKS_PER_STEP;
             vi start = correction_step(x.group_corrections + at * (BLOCK / 4));
             for (int r = 0; r < rows; r++) {
+                if (at % 2 == 0)
+                    prefetch(quants + (rows + r) * k + at * BLOCK);
                 vi sum = dot_step(quants + r * k + at * BLOCK, x.quants + at * BLOCK, start);
-                total[r] = vf_fma(vf_from_int(sum), scale_step(scales[r] + s * BLOCKS_PER_STEP), total[r]);
+                total[r] = vf_fma(vf_from_int(sum), scale_step(&scales[r], s), total[r]);
             }
         }
     }
@@ -111,12 +123,13 @@ INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
         vi start = correction_step(x.group_corrections + b * (BLOCK / 4));
         for (int r = 0; r < rows; r++) {
             int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
-            float product[BLOCKS_PER_STEP] = {0};
+            vf product = vf_zero();
             memcpy(padded, quants + r * k + b * BLOCK, (size_t)left * BLOCK);
             for (int i = 0; i < left; i++)
                 product[i] = half_value(w.scales[r * blocks + b + i]) * x.scales[b + i];
             vi sum = dot_step(padded, x.quants + b * BLOCK, start);
-            total[r] = vf_fma(vf_from_int(sum), scale_step(product), total[r]);
+            step_scales kept = keep_scales(product);
+            total[r] = vf_fma(vf_from_int(sum), scale_step(&kept, 0), total[r]);
         }
     }
     for (int r = 0; r < rows; r++)

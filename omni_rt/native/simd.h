@@ -8,7 +8,7 @@
  * vf, vi, vw        vectors of float, int32, and LANES groups of 4 int8
  * transpose(rows)   turn LANES vectors: lane j of rows[i] becomes lane i of rows[j]; any bits
  * dot_step(w, x, start)  start plus the products of the blocks at w and x; |x| <= 127
- * scale_step        spread one value per block of a step over its lanes
+ * keep_scales, scale_step   keep the scales of LANES blocks; spread those of one step over its lanes
  * correction_step   what dot_step starts at, from the corrections of the step's groups of 4
  * dot4(sum, w, x)   per lane: sum plus the product of 4 (biased) weights with the 4 int8 in x
  */

@@ -53,7 +53,19 @@ static inline void vf_store_half(uint16_t *p, vf x) {
 static inline vf vf_load_int8(const int8_t *p) {
     return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
-static inline vf scale_step(const float *scales) { return (vf)_mm256_broadcast_ss(scales); }
+
+/* Scales lie in memory: the ports that could move them between lanes are what the int8 products wait for. */
+typedef struct {
+    float lane[LANES];
+} step_scales;
+static inline step_scales keep_scales(vf scales) {
+    step_scales kept;
+    memcpy(kept.lane, &scales, sizeof kept);
+    return kept;
+}
+static inline vf scale_step(const step_scales *scales, int step) {
+    return (vf)_mm256_broadcast_ss(scales->lane + step);
+}
 static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 #ifdef OMNI_VNNI

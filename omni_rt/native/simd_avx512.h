@@ -56,9 +56,11 @@ static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m512i moved = _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi32((int)0x80808080));
     return (vi)_mm512_dpbusd_epi32((__m512i)start, moved, _mm512_loadu_si512(x));
 }
-static inline vf scale_step(const float *scales) {
-    return (vf){scales[0], scales[0], scales[0], scales[0], scales[0], scales[0], scales[0], scales[0],
-                scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1], scales[1]};
+typedef vf step_scales;
+static inline step_scales keep_scales(vf scales) { return scales; }
+static inline vf scale_step(const step_scales *scales, int step) {
+    const vi halves = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    return (vf)_mm512_permutexvar_ps((__m512i)(halves + vi_set(2 * step)), (__m512)*scales);
 }
 static inline vi correction_step(const int32_t *corrections) {
     return (vi)_mm512_loadu_si512(corrections);

@@ -46,7 +46,15 @@ static inline vf vf_load_int8(const int8_t *p) {
     int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
     return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 }
-static inline vf scale_step(const float *scales) { return vf_set(scales[0]); }
+typedef struct {
+    float lane[LANES];
+} step_scales;
+static inline step_scales keep_scales(vf scales) {
+    step_scales kept;
+    memcpy(kept.lane, &scales, sizeof kept);
+    return kept;
+}
+static inline vf scale_step(const step_scales *scales, int step) { return vf_set(scales->lane[step]); }
 static inline vi correction_step(const int32_t *corrections) {
     (void)corrections;
     return vi_set(0);

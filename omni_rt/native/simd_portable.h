@@ -79,7 +79,15 @@ static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     start[0] += sum;
     return start;
 }
-static inline vf scale_step(const float *scales) { return vf_set(scales[0]); }
+typedef struct {
+    float lane[LANES];
+} step_scales;
+static inline step_scales keep_scales(vf scales) {
+    step_scales kept;
+    memcpy(kept.lane, &scales, sizeof kept);
+    return kept;
+}
+static inline vf scale_step(const step_scales *scales, int step) { return vf_set(scales->lane[step]); }
 static inline vi correction_step(const int32_t *corrections) {
     (void)corrections;
     return vi_set(0);
