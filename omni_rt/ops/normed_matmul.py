@@ -23,16 +23,17 @@ def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list[Kernel]:
-    """Return one kernel per weight dtype."""
+    """Return the kernels for each weight dtype: fewer lanes for short rows, so that each has a chunk to read."""
     kernels = []
     for dtype, vector in VECTOR.items():
+        for lanes, longest in ((64, 1024), (128, 1 << 30)):
 
-        def when(c: Call, vector: int = vector) -> bool:
-            return c.K % vector == 0
+            def when(c: Call, vector: int = vector, longest: int = longest) -> bool:
+                return c.K % vector == 0 and longest >= c.K
 
-        ranges = (*uniforms, "epsilon", "row_start", "row_count")
-        variants = ({"WG": 128, "ROWS": rows}, {"WG": 64, "ROWS": 2 * rows})
-        kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, variants, splits="w"))
+            ranges = (*uniforms, "epsilon", "row_start", "row_count")
+            variants = ({"WG": lanes, "ROWS": rows}, {"WG": lanes, "ROWS": 2 * rows})
+            kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, variants, splits="w"))
     return kernels
 
 
@@ -42,7 +43,7 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
 
 @op(
     "x[T, K], g[K], w[N, K]:weight -> y[T, N]",
-    kernels=_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=2),
+    kernels=_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=4),
     domain=(
         {"T": 1, "K": 2048, "N": 31, "epsilon": 1e-6},
         {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
@@ -60,11 +61,12 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
 
 @op(
     "x[T, K], g[K], w[2*I, K]:weight -> h[T, I]",
-    kernels=_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=1),
+    kernels=_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=2),
     # Far below 0, silu(v) falls as exp(v): it multiplies the relative error of v by |v|.
     tolerance=Tolerance(nmse=1e-8),
     domain=(
         {"T": 1, "K": 1056, "I": 31, "epsilon": 1e-6},
+        {"T": 1, "K": 1024, "I": 6, "epsilon": 1e-6},
         {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},
         {"T": 1, "K": 32, "I": 1, "epsilon": 1e-6},
     ),
