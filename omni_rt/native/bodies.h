@@ -24,7 +24,8 @@ static const omni_entry entries[] = {
     BODY(conv_transpose1d_f16) BODY(conv_transpose1d_q8_0) BODY(conv2d_f32) BODY(conv2d_f16) BODY(conv2d_q8_0)
     BODY(route) BODY(expert_gate_up_f32) BODY(expert_gate_up_f16) BODY(expert_gate_up_q8_0)
     BODY(expert_gate_up_q8_0_int8) BODY(expert_down_f32) BODY(expert_down_f16) BODY(expert_down_q8_0)
-    BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance)
+    BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance) BODY(put) BODY(sample)
+    BODY(concat_rows)
 };
 
 const omni_level OMNI_LEVEL = {OMNI_LEVEL_NAME, supported, entries, (int)(sizeof entries / sizeof *entries)};

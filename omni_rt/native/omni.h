@@ -9,6 +9,7 @@
 #define OMNI_H
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "entry.h"
 

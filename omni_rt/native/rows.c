@@ -343,3 +343,12 @@ static int add_rows(const omni_call *call, omni_pool *pool) {
     }
     return OMNI_DONE;
 }
+
+/* concat_rows. Uniforms: M, T, N */
+static int concat_rows(const omni_call *call, omni_pool *pool) {
+    size_t m = (size_t)(call->uniforms[0].i * call->uniforms[2].i), t = (size_t)(call->uniforms[1].i * call->uniforms[2].i);
+    (void)pool;
+    memcpy(call->outputs[0], call->planes[0], m * sizeof(float));
+    memcpy((float *)call->outputs[0] + m, call->planes[1], t * sizeof(float));
+    return OMNI_DONE;
+}

@@ -58,3 +58,125 @@ static int advance(const omni_call *call, omni_pool *pool) {
     *(int32_t *)call->planes[2] += 1;
     return OMNI_DONE;
 }
+
+/* put. Uniforms: K, at */
+static int put(const omni_call *call, omni_pool *pool) {
+    (void)pool;
+    if (call->uniforms[1].i < 0 || call->uniforms[1].i >= call->uniforms[0].i)
+        return OMNI_BAD_INDEX;
+    ((int32_t *)call->planes[0])[call->uniforms[1].i] = *(const int32_t *)call->planes[1];
+    return OMNI_DONE;
+}
+
+/* A number in [0, 1) with 24 random bits, a hash of its four words; the same as `uniform` in ops/sampling.py. */
+static double uniform_of(uint32_t seed, uint32_t counter, uint32_t salt, uint32_t row) {
+    const uint32_t words[4] = {seed, counter, salt, row};
+    uint32_t value = 0;
+    for (int i = 0; i < 4; i++) {
+        value = (value ^ words[i]) + 0x9E3779B9u;
+        value = (value ^ value >> 16) * 0x7FEB352Du;
+        value = (value ^ value >> 15) * 0x846CA68Bu;
+        value ^= value >> 16;
+    }
+    return (value >> 8) / 16777216.0;
+}
+
+/* The k-th largest of n values, by a heap of the k largest so far, the least of them on top; `heap` has room for k. */
+static double kth_largest(const double *values, int64_t n, int64_t k, double *heap) {
+    int64_t size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at;
+        double value = values[i];
+        if (size < k) {
+            for (at = size++; at && heap[(at - 1) / 2] > value; at = (at - 1) / 2)
+                heap[at] = heap[(at - 1) / 2];
+        } else {
+            if (!(value > heap[0]))
+                continue;
+            at = 0;
+            for (int64_t child; (child = 2 * at + 1) < k; at = child) {
+                if (child + 1 < k && heap[child + 1] < heap[child])
+                    child++;
+                if (heap[child] >= value)
+                    break;
+                heap[at] = heap[child];
+            }
+        }
+        heap[at] = value;
+    }
+    return heap[0];
+}
+
+typedef struct {
+    double value, weight;
+    int64_t id;
+} candidate;
+
+static int by_falling_value(const void *a, const void *b) {
+    double x = ((const candidate *)a)->value, y = ((const candidate *)b)->value;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Zero the weights of ids outside the nucleus: those whose larger values hold `top_p` of the sum already. */
+static void cut_nucleus(const double *values, double *weights, int64_t n, double top_p, candidate *kept) {
+    int64_t count = 0;
+    double sum = 0, above = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += weights[i];
+        if (weights[i] > 0)
+            kept[count++] = (candidate){values[i], weights[i], i};
+    }
+    qsort(kept, (size_t)count, sizeof *kept, by_falling_value);
+    for (int64_t i = 0; i < count;) {
+        int64_t end = i;
+        double equals = 0;
+        for (; end < count && kept[end].value == kept[i].value; end++) {
+            equals += kept[end].weight;
+            if (i && above >= top_p * sum)
+                weights[kept[end].id] = 0;
+        }
+        above += equals;
+        i = end;
+    }
+}
+
+/* sample. Uniforms: T, V, temperature, top_k, top_p, salt */
+static int sample(const omni_call *call, omni_pool *pool) {
+    const omni_value *u = call->uniforms;
+    int64_t n = u[1].i, top_k = u[3].i;
+    double temperature = u[2].f, top_p = u[4].f;
+    int cut = top_k > 0 && top_k < n;
+    double *values = omni_scratch(pool, 0, (size_t)(2 * n + (cut ? top_k : 0)) * sizeof *values);
+    candidate *kept = top_p < 1 ? omni_scratch(pool, 1, (size_t)n * sizeof *kept) : NULL;
+    if (!values || (top_p < 1 && !kept))
+        return OMNI_NO_MEMORY;
+    double *weights = values + n, *heap = weights + n;
+    for (int64_t t = 0; t < u[0].i; t++) {
+        const float *logits = (const float *)call->planes[0] + t * n;
+        double largest = -INFINITY, total = 0;
+        for (int64_t i = 0; i < n; i++) {
+            values[i] = logits[i] / temperature;
+            largest = values[i] > largest ? values[i] : largest;
+        }
+        double least = cut ? kth_largest(values, n, top_k, heap) : -INFINITY;
+        for (int64_t i = 0; i < n; i++)
+            weights[i] = values[i] >= least ? exp(values[i] - largest) : 0;
+        if (top_p < 1)
+            cut_nucleus(values, weights, n, top_p, kept);
+        for (int64_t i = 0; i < n; i++)
+            total += weights[i];
+        const int32_t *seed = call->planes[1], *counter = call->planes[2];
+        double draw = uniform_of((uint32_t)*seed, (uint32_t)*counter, (uint32_t)u[5].i, (uint32_t)t) * total, sum = 0;
+        int64_t chosen = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (!(weights[i] > 0))
+                continue;
+            chosen = i;
+            sum += weights[i];
+            if (sum > draw)
+                break;
+        }
+        ((int32_t *)call->outputs[0])[t] = (int32_t)chosen;
+    }
+    return OMNI_DONE;
+}

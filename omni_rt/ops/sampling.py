@@ -109,6 +109,7 @@ def mark(seen: Any, ids: Any) -> None:
     "values[K]:i32, ids[1]:i32 ->",
     mutates=("values",),
     kernels=[Kernel("put", uniforms=("at",), grid=lambda c, v: (1, 1, 1))],
+    natives=(Native("put", ("K", "at")),),
     domain=[{"K": 1, "at": 0}, {"K": 16, "at": 15}, {"K": 100, "at": 64}],
     example=_put_example,
     bench=({"K": 16, "at": 3},),  # the codes of a frame
@@ -132,6 +133,7 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
 @op(
     "logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32",
     kernels=[Kernel("sample", uniforms=("T", "V", "temperature", "top_k", "top_p", "salt"), grid=_row_grid)],
+    natives=(Native("sample", ("T", "V", "temperature", "top_k", "top_p", "salt")),),
     domain=[
         _draw(1, 1, 1.0),
         _draw(5, 7, 0.7),
