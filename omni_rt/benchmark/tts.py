@@ -19,6 +19,7 @@ from omni_rt.models.qwen3_tts.config import (
     TtsTalkerConfig,
     TtsTokenIds,
 )
+from omni_rt.models.qwen3_tts.session import CHUNK_FRAMES
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.talker import TalkerSession
 from omni_rt.sampling import Sampling
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 PROMPT_ROWS = 512
 SPEECH_FRAMES = 50
 """Frames of the whole synthesis: four seconds of speech."""
-
-CHUNK = 4
-"""Frames that are decoded together in the whole synthesis, as a stream does."""
 
 GREEDY = Sampling()
 TALKER = TtsTalkerConfig(
@@ -97,7 +95,7 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
         clock.stage("talker", "frame", talk, read),
         clock.stage("talker and code predictor", "frame", step, read + passes),
     ]
-    for frames in (CHUNK, 25):
+    for frames in (4, 25):
         codes = random.integers(0, CODEC_DECODER.codebook_size, (CODEC_DECODER.codebooks, frames)).astype(np.int32)
         stream = decoder.stream()
         measured.append(clock.stage(f"codec, {frames} frames", "chunk", partial(stream.push, codes)))
@@ -118,12 +116,12 @@ def _speak(talker: TtsTalker, decoder: CodecDecoder, rows: np.ndarray, positions
             min_frames=SPEECH_FRAMES + 1, max_frames=SPEECH_FRAMES,
         )  # fmt: skip
         session.finish_text()
-        stream, waiting = decoder.stream(), []
+        stream, waiting, sizes = decoder.stream(), [], list(CHUNK_FRAMES)
         while (codes := session.step()) is not None:
             waiting.append(codes)
-            if len(waiting) == CHUNK or session.finish_reason or not first_audio:
+            if len(waiting) == sizes[0] or session.finish_reason:
                 stream.push(np.stack(waiting, axis=1))
-                waiting = []
+                waiting, sizes = [], sizes[1:] or sizes
                 first_audio = first_audio or time.perf_counter() - started
         whole = time.perf_counter() - started
     return first_audio * 1000, whole * 1000
