@@ -113,8 +113,8 @@ class Experts:
         normed = ops.rms_norm(x, norm, epsilon=self.epsilon)
         chosen_weights, chosen = ops.route(ops.matmul(normed, self.router), top=self.top)
         if self.shared_gate is not None:
-            shared = ops.matmul(ops.silu_mul(ops.matmul(normed, self.shared_gate_up)), self.shared_down)
-            x = ops.add_gated(x, shared, ops.matmul(normed, self.shared_gate))
+            hidden = ops.gate_up_normed(x, norm, self.shared_gate_up, epsilon=self.epsilon)
+            x = ops.add_gated(x, ops.matmul(hidden, self.shared_down), ops.matmul(normed, self.shared_gate))
         hidden = ops.expert_gate_up(normed, self.gate_up, chosen)
         return ops.add_experts(hidden, self.down, chosen, chosen_weights, x)
 
