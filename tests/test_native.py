@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -135,6 +137,36 @@ def test_activations_decide_whether_int8_bodies_run(activations: str) -> None:
 def test_an_unknown_level_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(DeviceError, match=r"no CPU level 'sse9'.*numpy"):
         CpuDevice(level="sse9")
+
+
+def test_mapped_weights_are_not_copied(tmp_path: Path) -> None:
+    """A weight of a memory-mapped file is computed with in place; at an odd offset it is copied and still right."""
+    values = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
+    device = CpuDevice(threads=2)
+    x = device.tensor(values[:2])
+    for offset in (8, 9):
+        path = tmp_path / f"weight{offset}"
+        path.write_bytes(bytes(offset) + values.tobytes())
+        mapped = np.frombuffer(np.memmap(path, np.uint8, "r"), np.float32, 240, offset).reshape(6, 40)
+        weight = device.weight(mapped, "f32")
+        assert np.shares_memory(weight.planes[0], mapped) == (offset == 8)
+        np.testing.assert_allclose(ops.matmul(x, weight).numpy(), values[:2] @ values.T, rtol=1e-4, atol=1e-4)
+
+
+def test_two_devices_run_at_once() -> None:
+    """Threads of Python that share a device, and a second device, get the results of one alone."""
+    rng = np.random.default_rng(0)
+    devices = [CpuDevice(threads=2), CpuDevice(threads=3)]
+    rows, matrix = rng.normal(size=(9, 256)).astype(np.float32), rng.normal(size=(300, 256))
+    placed = [(device.tensor(rows), device.weight(matrix, "q8_0")) for device in devices]
+    expected = ops.matmul(*placed[0]).numpy()
+
+    def work(index: int) -> bool:
+        x, w = placed[index % 2]
+        return all((ops.matmul(x, w).numpy() == expected).all() for _ in range(200))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(4)))
 
 
 def test_the_loop_in_c_replays_the_same_bits(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,8 @@ def host_planes(values: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
     if dtype == "q8_0":
         return quant.quantise(np.asarray(values))
     kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
-    return (np.ascontiguousarray(values, kind),)
+    # A view of a mapped file stays one; C reads whole values, so one at an odd offset is copied.
+    return (np.require(values, kind, ["C", "ALIGNED"]),)
 
 
 def natural_dtype(values: np.ndarray) -> str:
