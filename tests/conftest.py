@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,17 @@ from omni_rt.devices.device import Device
 from tests.reference import Reference
 
 GOLDENS = Path(__file__).parent / "goldens" / "omni-seed1"
+TTS_GOLDENS = Path(__file__).parent / "goldens" / "tts-seed1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-dir", default=str(GOLDENS), help="reference data of tools/golden.py to test against")
+    parser.addoption("--tts-golden-dir", default=str(TTS_GOLDENS), help="the same of tools/golden_tts.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the directory of the speech models to tests that are parametrised by its contents."""
+    Reference.tts_directory = Path(config.getoption("--tts-golden-dir"))
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +34,8 @@ def golden_dir(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def cpu() -> Device:
-    """The CPU device."""
-    return open_device("cpu")
+    """The CPU device; OMNI_RT_CPU_LEVEL=numpy takes it without its C bodies."""
+    return open_device("cpu", level=os.environ.get("OMNI_RT_CPU_LEVEL", ""))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -17,7 +17,9 @@ from omni_rt.weights import Weights
 
 
 class Reference:
-    """One directory of reference data. Arrays are float32 or integers; leading axes of extent 1 are dropped."""
+    """One directory of reference data for Qwen3-Omni. `tts_directory` is that of Qwen3-TTS, which tests list."""
+
+    tts_directory: ClassVar[Path]
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -7,6 +7,7 @@ import pytest
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
+from omni_rt.io.mel import log_mel
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder, audio_token_count
 from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
 from tests.reference import Reference, assert_close
@@ -28,6 +29,33 @@ def vision_encoder(reference: Reference, device: Device) -> VisionEncoder:
 def test_audio_embeddings_equal_the_reference(audio_encoder: AudioEncoder, reference: Reference, clip: str) -> None:
     mel = np.ascontiguousarray(reference[f"{clip}.mel"][0].T)
     assert_close(audio_encoder(mel).embeddings, reference[f"{clip}.out"], TOLERANCE)
+
+
+CLIPS = (
+    "tenth_second",
+    "one_chunk",
+    "one_sample_more",
+    "one_frame_more",
+    "window_edge",
+    "window_edge_more",
+    "seventy_seconds",
+)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clips_of_awkward_lengths_equal_the_reference(
+    audio_encoder: AudioEncoder, reference: Reference, clip: str
+) -> None:
+    """From the samples on: mel frames, number of embeddings, and the embeddings at edges and in between."""
+    samples = int(reference[f"clips.{clip}.samples"][0])
+    mel = log_mel(np.resize(reference["audio.wave"], samples))
+    assert len(mel) == reference[f"clips.{clip}.mel_frames"][0]
+    assert_close(mel.mean(axis=0), reference[f"clips.{clip}.mel_mean"], TOLERANCE)
+    assert_close(mel[-2:].T, reference[f"clips.{clip}.mel_tail"], TOLERANCE)
+    embeddings = audio_encoder(mel).embeddings
+    assert len(embeddings) == reference[f"clips.{clip}.tokens"][0]
+    assert_close(embeddings[reference[f"clips.{clip}.rows"]], reference[f"clips.{clip}.out"], TOLERANCE)
+    assert_close(embeddings.mean(axis=0), reference[f"clips.{clip}.out_mean"], TOLERANCE)
 
 
 def test_attention_windows_keep_a_later_second_from_changing_an_earlier_window(

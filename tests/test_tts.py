@@ -21,9 +21,9 @@ from omni_rt.models.qwen3_tts.speaker_encoder import speaker_mel
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
 from omni_rt.models.qwen3_tts.text import cut
 from omni_rt.models.talker import TalkerSession
-from tests.reference import assert_close
+from tests.reference import Reference, assert_close
 
-ROOT = Path(__file__).parent / "goldens" / "tts-seed1"
+ROOT = Reference.tts_directory
 VARIANTS = ["tiny-1b7-customvoice", "tiny-0b6-customvoice", "tiny-1b7-voicedesign", "tiny-0b6-base"]
 GREEDY = Sampling(repetition_penalty=1.05)
 
