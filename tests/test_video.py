@@ -284,9 +284,12 @@ def test_without_the_extra_the_cure_is_named(
         (numbered_frames(2), 2.0, np.full(400, np.nan, np.float32), "NaN"),
     ],
 )
-def test_unusable_arrays_are_refused(frames: Any, fps: Any, audio: Any, says: str) -> None:
+def test_unusable_arrays_are_refused(omni: OmniOrchestrator, frames: Any, fps: Any, audio: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Video(frames, fps, audio)
+    if audio is None:
+        with pytest.raises(InputError, match=says):
+            omni.processor.video(frames, fps)
 
 
 def asked(part: dict[str, Any]) -> list[dict[str, Any]]:

@@ -44,8 +44,9 @@ class Processor:
 
     def video(self, frames: np.ndarray, fps: float) -> tuple[np.ndarray, Grid, float]:
         """Return the patches [P, C] of frames uint8 [F, H, W, 3], the grid, and the seconds of one of its steps."""
-        pixels, grid = video_patches(frames, self.video_settings)
-        return pixels, grid, self.config.vision.temporal_patch / fps
+        video = Video(frames, fps)
+        pixels, grid = video_patches(video.frames, self.video_settings)
+        return pixels, grid, self.seconds_per_grid(video)
 
     def image_grid(self, rgb: np.ndarray) -> Grid:
         """Return the grid that an image will have, without making its patches."""
