@@ -16,7 +16,7 @@ Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 MOST_CHOSEN = 64
 """Experts per row that the routing kernel can choose at most."""
 
-SHARED_FROM = 2
+SHARED_FROM = 4
 """Rows that an expert gets on average from which on they share one reading of its weights."""
 
 

@@ -47,7 +47,7 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
     domain=(
         {"T": 1, "K": 2048, "N": 31, "epsilon": 1e-6},
         {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
-        {"T": 1, "K": 32, "N": 1, "epsilon": 1e-6},
+        {"T": 1, "K": 32, "N": 5, "epsilon": 1e-6},
     ),
     bench=(
         {"T": 1, "K": 2048, "N": 5120, "epsilon": 1e-6},  # queries, keys and values of the Qwen3-Omni Thinker
@@ -68,7 +68,7 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
         {"T": 1, "K": 1056, "I": 31, "epsilon": 1e-6},
         {"T": 1, "K": 1024, "I": 6, "epsilon": 1e-6},
         {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},
-        {"T": 1, "K": 32, "I": 1, "epsilon": 1e-6},
+        {"T": 1, "K": 32, "I": 5, "epsilon": 1e-6},
     ),
     bench=({"T": 1, "K": 1024, "I": 3072, "epsilon": 1e-6},),  # code predictors of Qwen3-Omni and Qwen3-TTS
 )
