@@ -98,5 +98,6 @@ def test_vision_tokens_equal_the_reference(vision_encoder: VisionEncoder, refere
 
 
 def test_patches_that_do_not_fill_their_grid_are_refused(vision_encoder: VisionEncoder) -> None:
-    with pytest.raises(InputError, match="grid"):
-        vision_encoder(np.zeros((5, vision_encoder.config.patch_values), np.float32), (1, 2, 2))
+    for count, grid in ((5, (1, 2, 2)), (6, (1, 2, 3)), (0, (0, 2, 2))):
+        with pytest.raises(InputError, match="grid"):
+            vision_encoder(np.zeros((count, vision_encoder.config.patch_values), np.float32), grid)

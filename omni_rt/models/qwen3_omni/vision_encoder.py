@@ -9,6 +9,8 @@ Patches come block by block (see io/patches.py), so that the four patches of a m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from omni_rt import ops
@@ -24,7 +26,7 @@ EPSILON = 1e-6
 MOST_PATCHES = 16384
 """Patches of a video that are encoded at once, whole pictures: they do not see each other."""
 MOST_ROWS = 4096
-"""Rows that pass the wide layer at once: its output at full size is 70 MB, where a large picture would make 200."""
+"""Rows that pass the first and the wide layers at once: 70 MB at full size, where a large picture would make 800."""
 
 Linear = tuple[Tensor, Tensor]
 
@@ -53,6 +55,15 @@ def interpolated_positions(table: np.ndarray, grid: Grid, merge: int) -> np.ndar
         for x, weight_x in ((low[1], 1 - scaled[1]), (high[1], scaled[1])):
             total += table[y * side + x] * (weight_y * weight_x)[:, None]
     return np.tile(total, (grid[0], 1))
+
+
+def in_pieces(count: int, layer: Callable[[slice], Tensor]) -> Tensor:
+    """Return the rows that a layer makes of `count` rows, few at a time."""
+    pieces = [layer(slice(start, start + MOST_ROWS)) for start in range(0, count, MOST_ROWS)]
+    while len(pieces) > 1:  # by twos, so that a row is copied log2(pieces) times
+        joined = [ops.concat_rows(first, second) for first, second in zip(pieces[::2], pieces[1::2], strict=False)]
+        pieces = joined + pieces[2 * len(joined) :]
+    return pieces[0]
 
 
 class VisionBlock:
@@ -84,12 +95,7 @@ class VisionBlock:
         query, key = ops.rope(query, table), ops.rope(key, table)
         mixed = ops.attention(query, key, value, length, scale=head_dim**-0.5, causal=False, block=picture)
         x = ops.add(x, ops.matmul_add(mixed.reshape(len(x), -1), *self.output))
-        fed: Tensor | None = None
-        for start in range(0, len(x), MOST_ROWS):
-            rows = self.feed_forward(x[start : start + MOST_ROWS])
-            fed = rows if fed is None else ops.concat_rows(fed, rows)
-        assert fed is not None
-        return fed
+        return in_pieces(len(x), lambda rows: self.feed_forward(x[rows]))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Add the feed-forward to rows x [T, N], each by itself."""
@@ -151,7 +157,8 @@ class VisionEncoder:
         config = self.config
         time, height, width = (int(extent) for extent in grid)
         if (
-            pixels.shape != (time * height * width, config.patch_values)
+            min(time, height, width) < 1
+            or pixels.shape != (time * height * width, config.patch_values)
             or height % config.merge
             or width % config.merge
         ):
@@ -174,7 +181,7 @@ class VisionEncoder:
 
     def _encode(self, pixels: np.ndarray, grid: Grid) -> VisionTokens:
         config, merge = self.config, self.config.merge
-        x = ops.matmul_add(self.device.tensor(pixels), *self.patch_embed)
+        x = in_pieces(len(pixels), lambda rows: ops.matmul_add(self.device.tensor(pixels[rows]), *self.patch_embed))
         x = ops.add(x, self.device.tensor(interpolated_positions(self.positions, grid, merge)))
         angles = ops.angles(self.device.tensor(patch_coordinates(grid, merge).astype(np.float32)), self.frequencies)
         length = self.device.tensor(np.array([len(x)], np.int32))
