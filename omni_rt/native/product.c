@@ -1,7 +1,7 @@
 /* Products of rows of activations with rows of weights: the engine of matmul, experts and convolutions.
  *
  * Few rows: each weight row is read once, in order, and multiplied with every activation row while it is in the first
- * cache (`dot_rows`). Many rows: a panel of weight rows is turned so that its rows lie in the lanes of vectors, and a
+ * cache (`dot_some`). Many rows: a panel of weight rows is turned so that its rows lie in the lanes of vectors, and a
  * register tile of activation rows x panel runs over it (`float_panel`, `int8_panel`).
  */
 
@@ -28,115 +28,92 @@ INLINE weight_rows weight_from(weight_rows w, int64_t row) {
     return (weight_rows){w.kind, values, w.scales ? w.scales + first / BLOCK : NULL, w.k};
 }
 
-/* Ask for memory that will be read soon: the same place in the next group of rows. A row is too short for the
- * processor's own prefetching to get going. The address may lie behind the weights; nothing is read then. */
-INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
+/* Ask for memory that will be read soon. The address may lie behind the weights; nothing is read then. */
+enum { AHEAD = 8192 };
+INLINE void prefetch(const void *address) { __builtin_prefetch((const char *)address + AHEAD, 0, 2); }
 
-/* Few rows ------------------------------------------------------------------------------------------------------ */
+/* Few rows: one weight row at a time, so that memory is read in order; several rows at once, each a stream of its own,
+ * reach little more than half of the bandwidth. ---------------------------------------------------------------------- */
 
-/* sums[r] = w[r] . x for `rows` (a constant <= GROUP) consecutive weight rows, x in float. */
-INLINE void dot_rows_kind(weight_kind kind, weight_rows w, const float *x, int rows, float *sums) {
-    vf total[GROUP];
-    int64_t k = w.k;
-    for (int r = 0; r < rows; r++)
-        total[r] = vf_zero();
+enum { CHAINS = 4 }; /* independent sums, to hide the latency of the additions */
+
+INLINE float chain_sum(const vf *chains) { return vf_sum((chains[0] + chains[1]) + (chains[2] + chains[3])); }
+
+/* w . x for one weight row, x in float. */
+INLINE float dot_row_kind(weight_kind kind, weight_rows w, const float *x) {
+    vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    int64_t k = w.k, i = 0;
     if (kind == WEIGHT_Q8_0) {
         const int8_t *quants = w.values;
-        for (int64_t b = 0; b < k / BLOCK; b++) {
-            for (int r = 0; r < rows; r++) {
-                const int8_t *block = quants + r * k + b * BLOCK;
-                if (b % 2 == 0)
-                    prefetch(block + rows * k);
-                vf sum = vf_load_int8(block) * vf_load(x + b * BLOCK);
-                for (int i = LANES; i < BLOCK; i += LANES)
-                    sum = vf_fma(vf_load_int8(block + i), vf_load(x + b * BLOCK + i), sum);
-                total[r] = vf_fma(sum, vf_set(half_value(w.scales[r * (k / BLOCK) + b])), total[r]);
-            }
+        for (int64_t b = 0; b < k / BLOCK; b++, i += BLOCK) {
+            prefetch(quants + i);
+            vf sum = vf_load_int8(quants + i) * vf_load(x + i);
+            for (int j = LANES; j < BLOCK; j += LANES)
+                sum = vf_fma(vf_load_int8(quants + i + j), vf_load(x + i + j), sum);
+            chains[0] = vf_fma(sum, vf_set(half_value(w.scales[b])), chains[0]);
         }
-    } else {
-        int64_t i = 0;
-        const float *single = w.values;
-        const uint16_t *half = w.values;
-        while (i + LANES <= k) { /* sums of sums: a single long one would gather rounding errors of one sign */
-            vf part[GROUP];
-            for (int r = 0; r < rows; r++)
-                part[r] = vf_zero();
-            for (int64_t end = omni_min(i + 16 * LANES, k / LANES * LANES); i < end; i += LANES) {
-                vf values = vf_load(x + i);
-                for (int r = 0; r < rows; r++)
-                    prefetch(kind == WEIGHT_F32 ? (const void *)(single + (rows + r) * k + i) : half + (rows + r) * k + i);
-                for (int r = 0; r < rows; r++)
-                    part[r] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + r * k + i) : vf_load_half(half + r * k + i),
-                                     values, part[r]);
-            }
-            for (int r = 0; r < rows; r++)
-                total[r] += part[r];
-        }
-        if (i < k) {
-            vf values = vf_load_part(x + i, k - i);
-            for (int r = 0; r < rows; r++)
-                total[r] = vf_fma(kind == WEIGHT_F32 ? vf_load_part(single + r * k + i, k - i)
-                                                     : vf_load_half_part(half + r * k + i, k - i),
-                                  values, total[r]);
-        }
+        return chain_sum(chains);
     }
-    for (int r = 0; r < rows; r++)
-        sums[r] = vf_sum(total[r]);
+    const float *single = w.values;
+    const uint16_t *half = w.values;
+    vf total = vf_zero();
+    while (i + CHAINS * LANES <= k) { /* sums of sums: a single long one would gather rounding errors of one sign */
+        for (int c = 0; c < CHAINS; c++)
+            chains[c] = vf_zero();
+        int64_t end = omni_min(i + 16 * CHAINS * LANES, k / (CHAINS * LANES) * (CHAINS * LANES));
+        for (; i < end; i += CHAINS * LANES) {
+            prefetch(kind == WEIGHT_F32 ? (const void *)(single + i) : half + i);
+            for (int c = 0; c < CHAINS; c++) {
+                int64_t at = i + c * LANES;
+                chains[c] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + at) : vf_load_half(half + at), vf_load(x + at),
+                                   chains[c]);
+            }
+        }
+        total += (chains[0] + chains[1]) + (chains[2] + chains[3]);
+    }
+    for (; i < k; i += LANES) {
+        int64_t count = omni_min(LANES, k - i);
+        vf values = kind == WEIGHT_F32 ? vf_load_part(single + i, count) : vf_load_half_part(half + i, count);
+        total = vf_fma(values, vf_load_part(x + i, count), total);
+    }
+    return vf_sum(total);
 }
 
-static void dot_group_f32(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F32, w, x, GROUP, sums); }
-static void dot_group_f16(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F16, w, x, GROUP, sums); }
-static void dot_group_q8(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_Q8_0, w, x, GROUP, sums); }
-static void dot_row_f32(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F32, w, x, 1, sums); }
-static void dot_row_f16(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_F16, w, x, 1, sums); }
-static void dot_row_q8(weight_rows w, const float *x, float *sums) { dot_rows_kind(WEIGHT_Q8_0, w, x, 1, sums); }
+static float dot_row_f32(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F32, w, x); }
+static float dot_row_f16(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F16, w, x); }
+static float dot_row_q8(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_Q8_0, w, x); }
 
-/* sums[r] = w[r] . x for `rows` (a constant) consecutive q8_0 rows, x in int8. */
-INLINE void dot_rows_int8(weight_rows w, int8_row x, int rows, float *sums) {
+/* w . x for one q8_0 row, x in int8. */
+static float dot_row_int8(weight_rows w, int8_row x) {
     enum { STEPS = LANES / BLOCKS_PER_STEP };
-    int64_t k = w.k, blocks = k / BLOCK;
+    int64_t blocks = w.k / BLOCK, b = 0;
     const int8_t *quants = w.values;
-    vf total[GROUP];
-    step_scales scales[GROUP];
-    for (int r = 0; r < rows; r++)
-        total[r] = vf_zero();
-    int64_t b = 0;
+    vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
     for (; b + LANES <= blocks; b += LANES) {
-        vf own = vf_load(x.scales + b);
-        for (int r = 0; r < rows; r++) {
-            prefetch(w.scales + (rows + r) * blocks + b);
-            scales[r] = keep_scales(vf_load_half(w.scales + r * blocks + b) * own);
-        }
+        prefetch(w.scales + b);
+        step_scales scales = keep_scales(vf_load_half(w.scales + b) * vf_load(x.scales + b));
         for (int s = 0; s < STEPS; s++) {
             int64_t at = b + s * BLOCKS_PER_STEP;
+            if (at % 2 == 0)
+                prefetch(quants + at * BLOCK);
             vi start = correction_step(x.group_corrections + at * (BLOCK / 4));
-            for (int r = 0; r < rows; r++) {
-                if (at % 2 == 0)
-                    prefetch(quants + (rows + r) * k + at * BLOCK);
-                vi sum = dot_step(quants + r * k + at * BLOCK, x.quants + at * BLOCK, start);
-                total[r] = vf_fma(vf_from_int(sum), scale_step(&scales[r], s), total[r]);
-            }
+            vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, start);
+            chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
         }
     }
     for (; b < blocks; b += BLOCKS_PER_STEP) {
         int64_t left = omni_min(BLOCKS_PER_STEP, blocks - b);
-        vi start = correction_step(x.group_corrections + b * (BLOCK / 4));
-        for (int r = 0; r < rows; r++) {
-            int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
-            vf product = vf_zero();
-            memcpy(padded, quants + r * k + b * BLOCK, (size_t)left * BLOCK);
-            for (int i = 0; i < left; i++)
-                product[i] = half_value(w.scales[r * blocks + b + i]) * x.scales[b + i];
-            vi sum = dot_step(padded, x.quants + b * BLOCK, start);
-            step_scales kept = keep_scales(product);
-            total[r] = vf_fma(vf_from_int(sum), scale_step(&kept, 0), total[r]);
-        }
+        int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
+        vf product = vf_zero();
+        memcpy(padded, quants + b * BLOCK, (size_t)left * BLOCK);
+        for (int i = 0; i < left; i++)
+            product[i] = half_value(w.scales[b + i]) * x.scales[b + i];
+        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.group_corrections + b * (BLOCK / 4)));
+        step_scales scales = keep_scales(product);
+        chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
     }
-    for (int r = 0; r < rows; r++)
-        sums[r] = vf_sum(total[r]);
+    return chain_sum(chains);
 }
-static void dot_group_int8(weight_rows w, int8_row x, float *sums) { dot_rows_int8(w, x, GROUP, sums); }
-static void dot_row_int8(weight_rows w, int8_row x, float *sums) { dot_rows_int8(w, x, 1, sums); }
 
 /* Rows of activations: float rows, or int8 rows of the same length. */
 typedef struct {
@@ -149,20 +126,17 @@ typedef struct {
 static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count, float *sums) {
     if (x.int8_rows) {
         int8_row row = int8_row_at(x.int8_rows, x.k, t);
-        if (count == GROUP)
-            dot_group_int8(w, row, sums);
-        else
-            for (int64_t r = 0; r < count; r++)
-                dot_row_int8(weight_from(w, r), row, sums + r);
+        for (int64_t r = 0; r < count; r++)
+            sums[r] = dot_row_int8(weight_from(w, r), row);
         return;
     }
     const float *row = x.values + t * x.k;
-    if (count == GROUP)
-        (w.kind == WEIGHT_F32 ? dot_group_f32 : w.kind == WEIGHT_F16 ? dot_group_f16 : dot_group_q8)(w, row, sums);
-    else
-        for (int64_t r = 0; r < count; r++)
-            (w.kind == WEIGHT_F32 ? dot_row_f32 : w.kind == WEIGHT_F16 ? dot_row_f16 : dot_row_q8)(weight_from(w, r), row,
-                                                                                                 sums + r);
+    for (int64_t r = 0; r < count; r++) {
+        weight_rows one = weight_from(w, r);
+        sums[r] = w.kind == WEIGHT_F32   ? dot_row_f32(one, row)
+                  : w.kind == WEIGHT_F16 ? dot_row_f16(one, row)
+                                         : dot_row_q8(one, row);
+    }
 }
 
 /* Weight rows per chunk: a multiple of GROUP, enough chunks to balance, each worth the claim. */
