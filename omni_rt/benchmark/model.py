@@ -113,6 +113,7 @@ def measure_checkpoint(
             checkpoint, config, dict.fromkeys(PREFIXES, device), quant=quant, context=context + 3 * MOST_STEPS,
             progress=lambda done, total: None,
         )  # fmt: skip
+        parts.thinker.stop_id = -1  # no id: a reply that stops would end the timing
         stages = audio_stages(clock, parts.audio_encoder) + vision.vision_stages(clock, parts.vision_encoder)
         stages += thinker_stages(clock, parts.thinker, context)
         if parts.talker is not None and parts.code2wav is not None:
