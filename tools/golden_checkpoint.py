@@ -47,6 +47,8 @@ class Dimensions:
     thinker_heads: tuple[int, int, int] = (6, 2, 16)  # query heads, key-value heads, head width
     thinker_mrope: tuple[int, int, int] = (3, 3, 2)
     thinker_experts: tuple[int, int, int] = (4, 2, 32)  # experts, experts per token, expert width
+    thinker_dense: tuple[int, ...] = ()  # layers without experts
+    thinker_feed_forward: int = 64
     audio: tuple[int, int, int, int, int] = (
         64,
         2,
@@ -70,6 +72,7 @@ class Dimensions:
     predictor_feed_forward: int = 64
     codebooks: int = 16
     codebook_size: int = 32
+    vocoder_ratios: tuple[int, ...] = (2, 2)
     vocoder: tuple[int, int, int, int] = (32, 2, 4, 64)  # width, layers, heads, feed-forward
     vocoder_window: int = 4
     vocoder_decoder_width: int = 32
@@ -108,9 +111,8 @@ def special_token_ids(first: int) -> dict[str, int]:
     return {token: first + offset for offset, token in enumerate(SPECIAL_TOKENS)}
 
 
-def configuration(dims: Dimensions, words: tuple[str, ...] = MERGED_WORDS) -> dict[str, Any]:
-    """Write config.json: the released keys, the sizes of `dims`, ids counted from the tokenizer's own size."""
-    vocabulary, _ = tokenizer_tables(words)
+def configuration(dims: Dimensions, vocabulary: dict[str, int]) -> dict[str, Any]:
+    """Write config.json: the released keys, the sizes of `dims`, ids counted from the size of the vocabulary."""
     ids = special_token_ids(len(vocabulary))
     text_vocabulary = (
         -(-(len(vocabulary) + len(SPECIAL_TOKENS) + 1) // 16) * 16
@@ -158,7 +160,8 @@ def configuration(dims: Dimensions, words: tuple[str, ...] = MERGED_WORDS) -> di
             **attention(dims.thinker_heads),
             **experts(*dims.thinker_experts, 0),
             "hidden_size": dims.thinker_width,
-            "intermediate_size": dims.thinker_width,
+            "intermediate_size": dims.thinker_feed_forward,
+            "mlp_only_layers": list(dims.thinker_dense),
             "model_type": "qwen3_omni_moe_text",
             "num_hidden_layers": dims.thinker_layers,
             "rope_scaling": {**rope, "mrope_section": list(dims.thinker_mrope)},
@@ -225,7 +228,7 @@ def configuration(dims: Dimensions, words: tuple[str, ...] = MERGED_WORDS) -> di
             "num_hidden_layers": dims.vocoder[1], "num_key_value_heads": dims.vocoder[2],
             "num_quantizers": dims.codebooks, "num_semantic_quantizers": 1, "rms_norm_eps": 1e-5,
             "rope_theta": 10000, "semantic_codebook_size": 4096, "sliding_window": dims.vocoder_window,
-            "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": [2, 2],
+            "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": list(dims.vocoder_ratios),
             "vector_quantization_hidden_dimension": 512,
         },
         "dtype": "bfloat16",

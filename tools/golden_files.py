@@ -51,9 +51,8 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_tokenizer(directory: Path, words: tuple[str, ...] = MERGED_WORDS) -> None:
+def write_tokenizer(directory: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> None:
     """Write vocab.json, merges.txt, tokenizer_config.json and chat_template.json."""
-    vocabulary, merges = tokenizer_tables(words)
     directory.joinpath("vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     directory.joinpath("merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -117,11 +116,12 @@ def write_checkpoint(
 ) -> int:
     """Write a whole checkpoint directory with random weights and return the number of parameters."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = configuration(dims, words)
+    vocabulary, merges = tokenizer_tables(words)
+    config = configuration(dims, vocabulary)
     write_json(directory / "config.json", config)
     write_json(directory / "preprocessor_config.json", preprocessor_configuration())
     write_json(directory / "generation_config.json", generation_configuration())
-    write_tokenizer(directory, words)
+    write_tokenizer(directory, vocabulary, merges)
     tensors = {name: random_tensor(name, shape, generator) for name, shape in tensor_shapes(config)}
     write_safetensors(directory / "model.safetensors", tensors, bfloat16=True)
     return sum(array.size for array in tensors.values())

@@ -197,7 +197,7 @@ def write_voice(directory: Path, variant: Variant, generator: np.random.Generato
     write_json(directory / "config.json", config)
     write_json(directory / "generation_config.json", generation_configuration())
     write_json(directory / "preprocessor_config.json", {"processor_class": "Qwen3TTSProcessor"})
-    write_tokenizer(directory, WORDS)
+    write_tokenizer(directory, *tokenizer_tables(WORDS))
     (directory / "chat_template.json").unlink()  # the released voice models have none
     tensors = {}
     for name, shape in voice_shapes(config):
