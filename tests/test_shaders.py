@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from omni_rt.devices import shader
+from omni_rt.devices.pipelines import binding_kinds
 from omni_rt.devices.webgpu import WANTED_FEATURES, WebGpuDevice, adapters
 from omni_rt.ops.contract import Kernel
-from tests.shader_lint import RULES, Shader, kernels, planes, shader_files
+from tests.shader_lint import RULES, Shader, kernels, shader_files
 
 EXAMPLE = "conv1d_f32_skinny"
 PACKAGE = Path(shader.__file__).parent.parent
@@ -116,9 +117,7 @@ def test_broken_source_does_not_compile(gpu: WebGpuDevice) -> None:
 
 def compile_default(device: WebGpuDevice, kernel: Kernel, item: Shader) -> None:
     """Make the pipeline of a kernel's default variant."""
-    access = ["storage" if written else "read-only-storage" for _, _, written in planes(item)]
-    access += ["uniform"] * bool(kernel.uniforms)
-    device._pipelines.pipeline(kernel.shader, kernel.variants[0], access)
+    device.pipelines.pipeline(kernel.shader, kernel.variants[0], binding_kinds(item.op, kernel))
 
 
 def _libraries(text: str) -> set[str]:

@@ -7,18 +7,38 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omni_rt.devices import shader
 from omni_rt.devices.memory import ALIGNMENT, Span, round_up
 from omni_rt.errors import DeviceError
+from omni_rt.tensor import plane_bytes
+
+if TYPE_CHECKING:
+    from omni_rt.ops.contract import Kernel, Op
 
 PARAMS_BYTES = 256
 PARAMS_SLOTS = 256
 KEPT_GROUPS = 20000
 
+COPY_WORDS: tuple[str, Mapping[str, int], Sequence[str]] = (
+    "copy_words",
+    {},
+    ("read-only-storage", "storage", "uniform"),
+)
+"""Shader, variant and bindings of the one kernel that is no op's: it makes a view bindable."""
+
 Params = tuple[Any, int]
 """A uniform buffer and the byte offset of one set of parameters in it."""
+
+
+def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
+    """Return the kind of each binding of a kernel: its planes in order, then the parameters."""
+    kinds = []
+    for operand in op.operands:
+        kind = "storage" if operand.name in op.mutates else "read-only-storage"
+        kinds += [kind] * len(plane_bytes((), kernel.dtypes[operand.name]))
+    return kinds + ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
 
 
 class Pipelines:

@@ -20,7 +20,7 @@ from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
-from omni_rt.devices.pipelines import Params, Pipelines
+from omni_rt.devices.pipelines import COPY_WORDS, Params, Pipelines, binding_kinds
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.errors import DeviceError
 from omni_rt.tensor import Tensor, plane_bytes
@@ -97,7 +97,7 @@ class WebGpuDevice(Device):
         self.max_binding = min(self.limits["max-storage-buffer-binding-size"], self.limits["max-buffer-size"])
         self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
         self._pool = Pool(self._create_buffer, self.ledger)
-        self._pipelines = Pipelines(self._gpu, self.name, self._create_module)
+        self.pipelines = Pipelines(self._gpu, self.name, self._create_module)
         self.stream = Stream(self._gpu, ffi, lib)
         self._tuned = tuning.load(adapter.name)
         self._plans: dict[Any, Plan | None] = {}
@@ -214,12 +214,7 @@ class WebGpuDevice(Device):
 
     def plan(self, op: Op, kernel: Kernel, variant: Mapping[str, int], call: Call, operands: Sequence[Tensor]) -> Plan:
         """Prepare a call for one kernel and variant."""
-        access = []
-        for operand, tensor in zip(op.operands, operands, strict=True):
-            kind = "storage" if operand.name in op.mutates else "read-only-storage"
-            access += [kind] * len(plane_bytes((), tensor.dtype))
-        access += ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
-        pipeline, layout = self._pipelines.pipeline(kernel.shader, variant, access)
+        pipeline, layout = self.pipelines.pipeline(kernel.shader, variant, binding_kinds(op, kernel))
         ranges = []
         for start, count in self._row_ranges(op, kernel, operands):
             call.dims.update(row_start=start, row_count=count)
@@ -229,7 +224,7 @@ class WebGpuDevice(Device):
                 raise DeviceError(
                     f"{kernel.shader}: grid {grid} exceeds the {limit} workgroups that {self.name} allows"
                 )
-            ranges.append((self._pipelines.params([call.dims[name] for name in kernel.uniforms]), grid))
+            ranges.append((self.pipelines.params([call.dims[name] for name in kernel.uniforms]), grid))
         outputs = tuple((output.shape(call.dims), output.dtype_class) for output in op.outputs)
         return Plan(kernel, variant, pipeline, layout, tuple(ranges), outputs, call)
 
@@ -256,7 +251,7 @@ class WebGpuDevice(Device):
                 spans += tensor.planes
             if 0 in grid:
                 continue
-            group = self._pipelines.group(plan.layout, spans, params if plan.kernel.uniforms else None)
+            group = self.pipelines.group(plan.layout, spans, params if plan.kernel.uniforms else None)
             size = sum(span.size for span in spans)
             dims = plan.call.dims
             self.stream.issue(
@@ -280,9 +275,9 @@ class WebGpuDevice(Device):
         start = span.offset // self._align * self._align
         words = -(-span.size // 4)
         whole = Span(span.block, start, span.offset - start + span.size)
-        pipeline, layout = self._pipelines.pipeline("copy_words", {}, ("read-only-storage", "storage", "uniform"))
-        params = self._pipelines.params([(span.offset - start) // 4, words])
-        group = self._pipelines.group(layout, [whole, copy], params)
+        pipeline, layout = self.pipelines.pipeline(*COPY_WORDS)
+        params = self.pipelines.params([(span.offset - start) // 4, words])
+        group = self.pipelines.group(layout, [whole, copy], params)
         grid = (min(-(-words // 256), 4096), 1, 1)
         self.stream.issue(Dispatch("copy", "copy_words", {}, {"words": words}, pipeline, group, grid, 2 * span.size))
         return copy
