@@ -6,11 +6,10 @@ The rules read text only: what the driver says is for the tests that compile. sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import omni_rt.ops  # noqa: F401 (fills the table)
 from omni_rt.devices import shader
@@ -160,7 +159,7 @@ def storage_fits(item: Shader) -> Iterator[str]:
     used = shader.workgroup_storage(source, item.kernel.variants[0])
     if used > DEFAULT_STORAGE:
         yield f"{used} bytes of workgroup storage, {DEFAULT_STORAGE} are allowed by default"
-    invocations = _workgroup_size(source, item.kernel.variants[0])
+    invocations = shader.invocations(source, item.kernel.variants[0])
     if not 1 <= invocations <= DEFAULT_INVOCATIONS:
         yield f"{invocations} invocations per workgroup, {DEFAULT_INVOCATIONS} are allowed by default"
 
@@ -228,20 +227,6 @@ def _functions(code: str) -> dict[str, str]:
             at += 1
         bodies[match[1]] = code[start:at]
     return bodies
-
-
-def _workgroup_size(source: str, variant: Mapping[str, Any]) -> int:
-    """Return the invocations per workgroup of a specialised source."""
-    values: dict[str, int] = {}
-    for name, expression in shader.CONSTANT.findall(source):
-        plain = re.sub(r"(\d)u\b", r"\1", expression)
-        if re.fullmatch(r"[\w\s+*/()-]+", plain) and set(re.findall(r"[A-Za-z_]\w*", plain)) <= set(values):
-            values[name] = variant.get(name, int(eval(plain.replace("/", "//"), {"__builtins__": {}}, values)))
-    match = re.search(r"@workgroup_size\(([^)]*)\)", source)
-    total = 1
-    for part in match[1].split(",") if match else ["0"]:
-        total *= int(eval(re.sub(r"(\d)u\b", r"\1", part), {"__builtins__": {}}, dict(values)))
-    return total
 
 
 def shader_files() -> list[Path]:

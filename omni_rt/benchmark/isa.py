@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import omni_rt.ops  # noqa: F401 (fills the table)
-from omni_rt.devices.pipelines import COPY_WORDS, binding_kinds
+from omni_rt.devices.pipelines import OWN_KERNELS, binding_kinds
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
 from omni_rt.ops.contract import TABLE
@@ -86,8 +86,7 @@ def pipelines(names: Sequence[str] = ()) -> list[Pipeline]:
             if not names or {op.name, kernel.shader} & set(names):
                 made = [Pipeline(kernel.shader, variant, binding_kinds(op, kernel)) for variant in kernel.variants]
                 found |= {str(pipeline): pipeline for pipeline in made}
-    if not names or COPY_WORDS[0] in names:
-        found[COPY_WORDS[0]] = Pipeline(*COPY_WORDS)
+    found |= {name: Pipeline(name, {}, kinds) for name, kinds in OWN_KERNELS.items() if not names or name in names}
     return [found[key] for key in sorted(found)]
 
 

@@ -21,12 +21,8 @@ PARAMS_BYTES = 256
 PARAMS_SLOTS = 256
 KEPT_GROUPS = 20000
 
-COPY_WORDS: tuple[str, Mapping[str, int], Sequence[str]] = (
-    "copy_words",
-    {},
-    ("read-only-storage", "storage", "uniform"),
-)
-"""Shader, variant and bindings of the one kernel that is no op's: it makes a view bindable."""
+OWN_KERNELS = {"copy_words": ("read-only-storage", "storage", "uniform")}
+"""The device's own kernels, of no op, and the kinds of their bindings; `copy_words` makes a view bindable."""
 
 Params = tuple[Any, int]
 """A uniform buffer and the byte offset of one set of parameters in it."""
@@ -89,6 +85,10 @@ class Pipelines:
                 raise DeviceError(reason) from error
             self._pipelines[key] = (pipeline, layout)
         return self._pipelines[key]
+
+    def own(self, name: str) -> tuple[Any, Any]:
+        """Return (pipeline, bind group layout) of one of OWN_KERNELS."""
+        return self.pipeline(name, {}, OWN_KERNELS[name])
 
     def params(self, values: Sequence[Any]) -> Params:
         """Return the uniform slot that holds `values` (floats as f32, the rest as u32)."""

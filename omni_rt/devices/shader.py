@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from math import prod
 from pathlib import Path
 
 from omni_rt.errors import DeviceError
@@ -61,25 +62,40 @@ def specialise(source: str, variant: Mapping[str, int]) -> tuple[str, dict[str, 
 TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec2<i32>": 8}
 TYPE_BYTES |= dict.fromkeys(("vec3<f32>", "vec4<f32>", "vec4<u32>", "vec4<i32>"), 16)
 WORKGROUP = re.compile(r"^var<workgroup>\s+\w+\s*:\s*(.+);", re.MULTILINE)
+WORKGROUP_SIZE = re.compile(r"@workgroup_size\(([^)]*)\)")
 CONSTANT = re.compile(r"^(?:const|override) (\w+)(?:: u32)? = (.+?);", re.MULTILINE)
 
 
 def workgroup_storage(source: str, variant: Mapping[str, int]) -> int:
     """Return the bytes of workgroup storage that a specialised source declares; wgpu itself does not check them."""
+    values = _constants(source, variant)
+    return sum(_type_bytes(declared.strip(), values) for declared in WORKGROUP.findall(source))
+
+
+def invocations(source: str, variant: Mapping[str, int]) -> int:
+    """Return the invocations per workgroup of a specialised source; 0 when it does not say."""
+    match = WORKGROUP_SIZE.search(source)
+    values = _constants(source, variant)
+    return prod(_value(part, values) for part in match[1].split(",")) if match else 0
+
+
+def _constants(source: str, variant: Mapping[str, int]) -> dict[str, int]:
+    """Return the values of the module's constants and overrides that follow from numbers alone."""
     values: dict[str, int] = {}
     for name, expression in CONSTANT.findall(source):
         plain = re.sub(r"(\d)u\b", r"\1", expression)
         if re.fullmatch(r"[\w\s+*/%()-]+", plain) and set(re.findall(r"[A-Za-z_]\w*", plain)) <= set(values):
-            values[name] = variant.get(name, int(eval(plain.replace("/", "//"), {"__builtins__": {}}, values)))
-    total = 0
-    for declared in WORKGROUP.findall(source):
-        total += _type_bytes(declared.strip(), values)
-    return total
+            values[name] = variant.get(name, _value(plain, values))
+    return values
+
+
+def _value(expression: str, values: Mapping[str, int]) -> int:
+    plain = re.sub(r"(\d)u\b", r"\1", expression).replace("/", "//")
+    return int(eval(plain, {"__builtins__": {}}, dict(values)))
 
 
 def _type_bytes(declared: str, values: Mapping[str, int]) -> int:
     match = re.fullmatch(r"array<(.+),\s*([^,>]+)>", declared)
     if not match:
         return TYPE_BYTES.get(declared, 16)
-    length = re.sub(r"(\d)u\b", r"\1", match[2]).replace("/", "//")
-    return _type_bytes(match[1].strip(), values) * int(eval(length, {"__builtins__": {}}, dict(values)))
+    return _type_bytes(match[1].strip(), values) * _value(match[2], values)

@@ -20,7 +20,7 @@ from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
-from omni_rt.devices.pipelines import COPY_WORDS, Params, Pipelines, binding_kinds
+from omni_rt.devices.pipelines import Params, Pipelines, binding_kinds
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.errors import DeviceError
 from omni_rt.tensor import Tensor, plane_bytes
@@ -275,7 +275,7 @@ class WebGpuDevice(Device):
         start = span.offset // self._align * self._align
         words = -(-span.size // 4)
         whole = Span(span.block, start, span.offset - start + span.size)
-        pipeline, layout = self.pipelines.pipeline(*COPY_WORDS)
+        pipeline, layout = self.pipelines.own("copy_words")
         params = self.pipelines.params([(span.offset - start) // 4, words])
         group = self.pipelines.group(layout, [whole, copy], params)
         grid = (min(-(-words // 256), 4096), 1, 1)
