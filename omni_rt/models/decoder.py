@@ -10,7 +10,7 @@ before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,10 +43,11 @@ def frequencies(head_dim: int, theta: float, sections: tuple[int, ...] = ()) -> 
 class Attention:
     """Grouped-query attention over a cache: the normed rows [T, N] -> [T, N] added to the residual."""
 
-    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+    def __init__(self, weights: Weights, config: DecoderConfig, *, as_rows: int = 0) -> None:
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         names = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
         self.config = config
+        self.as_rows = as_rows
         self.qkv = weights.fused(names, (queries, keys, keys), config.width)
         self.output = weights.place_linear(
             scaled_rows(weights, "o_proj.weight", config.width, queries, config, "self_attn")
@@ -58,30 +59,32 @@ class Attention:
     def __call__(self, x: Tensor, norm: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Append the keys and values of the normed rows, attend, project, and add to x."""
         config = self.config
-        qkv = ops.project_normed(x, norm, self.qkv, epsilon=config.norm_epsilon)
+        qkv = ops.project_normed(x, norm, self.qkv, epsilon=config.norm_epsilon, as_rows=self.as_rows)
         if config.query_key_norm:
             q = ops.norm_rope_append(
                 qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=config.norm_epsilon
             )
         else:
             q = ops.rope_append(qkv, table, keys, values, length)
-        scale = float(config.head_dim**-0.5)
-        y = ops.attend(q, keys, values, length, scale=scale, causal=True, window=config.sliding_window)
-        return ops.matmul_add(y.reshape(len(x), -1), self.output, x)
+        rule: Any = {"scale": float(config.head_dim**-0.5), "causal": True, "window": config.sliding_window}
+        y = ops.attend(q, keys, values, length, **rule, as_rows=self.as_rows)
+        return ops.matmul_add(y.reshape(len(x), -1), self.output, x, as_rows=self.as_rows)
 
 
 class FeedForward:
     """SwiGLU: x + down(silu(gate(m)) * up(m))."""
 
-    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+    def __init__(self, weights: Weights, config: DecoderConfig, *, as_rows: int = 0) -> None:
         wide = config.feed_forward
+        self.as_rows = as_rows
         self.epsilon = config.norm_epsilon
         self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), config.width)
         self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", config.width, wide, config, "mlp"))
 
     def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
         """Return x plus the feed-forward of its normed rows."""
-        return ops.matmul_add(ops.gate_up_normed(x, norm, self.gate_up, epsilon=self.epsilon), self.down, x)
+        hidden = ops.gate_up_normed(x, norm, self.gate_up, epsilon=self.epsilon, as_rows=self.as_rows)
+        return ops.matmul_add(hidden, self.down, x, as_rows=self.as_rows)
 
 
 class Experts:
@@ -122,11 +125,16 @@ class Experts:
 class Layer:
     """One decoder layer."""
 
-    def __init__(self, weights: Weights, config: DecoderConfig, index: int) -> None:
+    def __init__(self, weights: Weights, config: DecoderConfig, index: int, *, as_rows: int = 0) -> None:
         self.input_norm = weights.exact("input_layernorm.weight", config.width)
-        self.attention = Attention(weights.at("self_attn."), config)
+        self.attention = Attention(weights.at("self_attn."), config, as_rows=as_rows)
         self.output_norm = weights.exact("post_attention_layernorm.weight", config.width)
-        self.feed_forward = (Experts if config.is_sparse(index) else FeedForward)(weights.at("mlp."), config)
+        feed_forward = weights.at("mlp.")
+        self.feed_forward = (
+            Experts(feed_forward, config)
+            if config.is_sparse(index)
+            else FeedForward(feed_forward, config, as_rows=as_rows)
+        )
 
     def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Run the layer over rows x [T, N] whose rotary table is [T, D]."""
@@ -135,12 +143,15 @@ class Layer:
 
 
 class Decoder:
-    """The layers and the final norm; attribute paths follow the checkpoint (`layers.0.`, `norm.weight`)."""
+    """The layers and the final norm; attribute paths follow the checkpoint (`layers.0.`, `norm.weight`).
 
-    def __init__(self, weights: Weights, config: DecoderConfig) -> None:
+    `as_rows` > 0 makes the bits of a row independent of how many rows a pass takes, in a stack without experts.
+    """
+
+    def __init__(self, weights: Weights, config: DecoderConfig, *, as_rows: int = 0) -> None:
         self.config = config
         self.device: Device = weights.device
-        self.layers = [Layer(weights.at(f"layers.{i}."), config, i) for i in range(config.layers)]
+        self.layers = [Layer(weights.at(f"layers.{i}."), config, i, as_rows=as_rows) for i in range(config.layers)]
         self.norm = weights.exact("norm.weight", config.width)
 
     def cache(self, rows: int) -> KVCache:

@@ -4,9 +4,10 @@
              -> { Snake -> transposed conv k = 2s -> 3 residual units, dilation 1, 3, 9 } x rates
              -> Snake -> causal conv 7 -> samples [S, 1]
 
-Whole and streamed decoding are the same code: each convolution reads the rows before its input from the `StreamTails`
-of the stream. Rows lead: activations are [T, C]. Kernels are rearranged at load, and ConvNeXt's gamma is folded into
-its second pointwise weight.
+Whole and streamed decoding are the same code and give the same bits: each convolution reads the rows before its input
+from the `StreamTails` of the stream, and its kernel is chosen by `STEADY_FRAMES`, not by how many frames come. Rows
+lead: activations are [T, C]. Kernels are rearranged at load, and ConvNeXt's gamma is folded into its second pointwise
+weight.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ NORM_EPSILON = 1e-6
 
 CHUNK_BYTES = 32 << 20
 """Size that the largest activation of a chunk should not exceed; several such live at a time."""
+
+STEADY_FRAMES = 8
+"""Frames for which kernels are chosen, however many are decoded at once: few, as in a stream."""
 
 CHUNK_FRAMES = 300
 """Most frames decoded at once."""
@@ -65,49 +69,65 @@ class WaveformShape:
 
 
 class CausalConv:
-    """A convolution that sees only the past: [T, inputs] -> [T, outputs]."""
+    """A convolution that sees only the past: [T, inputs] -> [T, outputs]. `rows` come of STEADY_FRAMES frames."""
 
     def __init__(
-        self, weights: Weights, outputs: int, inputs: int, *, taps: int = KERNEL, dilation: int = 1, groups: int = 1
+        self,
+        weights: Weights,
+        outputs: int,
+        inputs: int,
+        *,
+        rows: int,
+        taps: int = KERNEL,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> None:
         kernel = weights.array("conv.weight", outputs, inputs // groups, taps)
         self.kernel = weights.place_half(kernel.transpose(0, 2, 1))
         self.bias = weights.exact("conv.bias", outputs)
         self.dilation = dilation
+        self.rows = rows
         self.silence = weights.device.zeros(((taps - 1) * dilation, inputs))
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
         """Convolve rows that follow those of the stream so far."""
         before = tails.before(self, self.silence)
-        y = ops.conv1d(x, before, self.kernel, self.bias, dilation=self.dilation)
+        y = ops.conv1d(x, before, self.kernel, self.bias, dilation=self.dilation, as_rows=self.rows)
         tails.keep(self, self.silence, x)
         return y
 
 
 class Repeat:
-    """A transposed convolution whose kernel is its stride, a product per row: [T, N] -> [stride * T, N]."""
+    """A transposed convolution whose kernel is its stride, a product per row: [T, N] -> [stride * T, N].
 
-    def __init__(self, weights: Weights, width: int, stride: int) -> None:
+    `rows` are those of STEADY_FRAMES frames, of the input here as in all that follows.
+    """
+
+    def __init__(self, weights: Weights, width: int, stride: int, *, rows: int) -> None:
         kernel = weights.array("conv.weight", width, width, stride)
         self.kernel = weights.place_half(kernel.transpose(2, 1, 0).reshape(stride * width, width))
         bias = weights.array("conv.bias", width)
         self.bias = weights.place_exact(np.tile(bias, stride)[None])
         self.stride = stride
+        self.rows = rows
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `stride` rows for each row."""
-        return ops.matmul_add(x, self.kernel, self.bias).reshape(self.stride * len(x), -1)
+        return ops.matmul_add(x, self.kernel, self.bias, as_rows=self.rows).reshape(self.stride * len(x), -1)
 
 
 class Upsampling:
     """A transposed convolution whose kernel is twice its stride: block t of the output is made of rows t - 1 and t."""
 
-    def __init__(self, weights: Weights, outputs: int, inputs: int, stride: int, *, looks_ahead: bool) -> None:
+    def __init__(
+        self, weights: Weights, outputs: int, inputs: int, stride: int, *, rows: int, looks_ahead: bool
+    ) -> None:
         kernel = weights.array("conv.weight", inputs, outputs, 2 * stride).reshape(inputs, outputs, 2, stride)
         # Phase m takes tap m + stride of the row before and tap m of the row itself.
         self.kernel = weights.place_half(np.ascontiguousarray(kernel[:, :, ::-1].transpose(3, 1, 2, 0)))
         self.bias = weights.exact("conv.bias", outputs)
         self.silence = weights.device.zeros((1, inputs))
+        self.rows = rows
         self.looks_ahead = looks_ahead
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
@@ -117,7 +137,9 @@ class Upsampling:
         if self.looks_ahead and not tails.seen(self):
             before, later = x[:1], x[1:]
         tails.keep(self, self.silence, x)
-        return ops.conv_transpose1d(later, before, self.kernel, self.bias) if len(later) else None
+        if not len(later):
+            return None
+        return ops.conv_transpose1d(later, before, self.kernel, self.bias, as_rows=self.rows)
 
 
 class Snake:
@@ -136,10 +158,11 @@ class Snake:
 class ConvNeXt:
     """x + gamma * pwconv2(gelu(pwconv1(norm(dwconv(x)))))."""
 
-    def __init__(self, weights: Weights, width: int) -> None:
+    def __init__(self, weights: Weights, width: int, *, rows: int) -> None:
         wide = 4 * width
+        self.rows = rows
         gamma = np.asarray(weights.array("gamma", width), np.float32)
-        self.depthwise = CausalConv(weights.at("dwconv."), width, width, groups=width)
+        self.depthwise = CausalConv(weights.at("dwconv."), width, width, rows=rows, groups=width)
         self.norm_weight = weights.exact("norm.weight", width)
         self.norm_bias = weights.exact("norm.bias", width)
         self.widen = weights.linear("pwconv1.weight", wide, width)
@@ -150,16 +173,17 @@ class ConvNeXt:
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
         """Return the residual sum [T, N]."""
         y = ops.layer_norm(self.depthwise(x, tails), self.norm_weight, self.norm_bias, epsilon=NORM_EPSILON)
-        y = ops.gelu(ops.matmul_add(y, self.widen, self.widen_bias))
-        return ops.matmul_add(y, self.narrow, ops.add(x, self.narrow_bias))
+        y = ops.gelu(ops.matmul_add(y, self.widen, self.widen_bias, as_rows=self.rows))
+        return ops.matmul_add(y, self.narrow, ops.add(x, self.narrow_bias), as_rows=self.rows)
 
 
 class ResidualUnit:
     """x + conv2(snake(conv1(snake(x)))), conv1 dilated, conv2 of one tap."""
 
-    def __init__(self, weights: Weights, width: int, dilation: int) -> None:
+    def __init__(self, weights: Weights, width: int, dilation: int, *, rows: int) -> None:
+        self.rows = rows
         self.snake1 = Snake(weights.at("act1."), width)
-        self.conv1 = CausalConv(weights.at("conv1."), width, width, dilation=dilation)
+        self.conv1 = CausalConv(weights.at("conv1."), width, width, rows=rows, dilation=dilation)
         self.snake2 = Snake(weights.at("act2."), width)
         self.conv2 = weights.place_half(weights.array("conv2.conv.weight", width, width, 1)[:, :, 0])
         self.conv2_bias = weights.exact("conv2.conv.bias", width).reshape(1, width)
@@ -167,18 +191,19 @@ class ResidualUnit:
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
         """Return the residual sum [T, N]."""
         y = self.snake2(self.conv1(self.snake1(x), tails))
-        return ops.matmul_add(y, self.conv2, ops.add(x, self.conv2_bias))
+        return ops.matmul_add(y, self.conv2, ops.add(x, self.conv2_bias), as_rows=self.rows)
 
 
 class Block:
     """One decoder block: Snake, upsampling to half the width, three residual units."""
 
-    def __init__(self, weights: Weights, width: int, stride: int, *, looks_ahead: bool) -> None:
+    def __init__(self, weights: Weights, width: int, stride: int, *, rows: int, looks_ahead: bool) -> None:
         half = width // 2
         self.snake = Snake(weights.at("block.0."), width)
-        self.upsampling = Upsampling(weights.at("block.1."), half, width, stride, looks_ahead=looks_ahead)
+        self.upsampling = Upsampling(weights.at("block.1."), half, width, stride, rows=rows, looks_ahead=looks_ahead)
         self.units = [
-            ResidualUnit(weights.at(f"block.{i}."), half, dilation) for i, dilation in enumerate(DILATIONS, 2)
+            ResidualUnit(weights.at(f"block.{i}."), half, dilation, rows=rows * stride)
+            for i, dilation in enumerate(DILATIONS, 2)
         ]
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
@@ -194,21 +219,21 @@ class WaveformStack:
     """Everything from hidden rows to samples; names follow the checkpoint (`upsample.0.0.`, `decoder.6.`)."""
 
     def __init__(self, weights: Weights, shape: WaveformShape) -> None:
-        self.upsample = [
-            (
-                Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio),
-                ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width),
-            )
-            for i, ratio in enumerate(shape.ratios)
-        ]
+        rows = STEADY_FRAMES
+        self.upsample = []
+        for i, ratio in enumerate(shape.ratios):
+            repeat = Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio, rows=rows)
+            rows *= ratio
+            self.upsample.append((repeat, ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width, rows=rows)))
         width, last = shape.decoder_width, len(shape.rates) + 1
-        self.first = CausalConv(weights.at("decoder.0."), width, shape.width)
-        self.blocks = [
-            Block(weights.at(f"decoder.{i}."), width >> (i - 1), rate, looks_ahead=shape.looks_ahead)
-            for i, rate in enumerate(shape.rates, 1)
-        ]
+        self.first = CausalConv(weights.at("decoder.0."), width, shape.width, rows=rows)
+        self.blocks = []
+        for i, rate in enumerate(shape.rates, 1):
+            at, inputs = weights.at(f"decoder.{i}."), width >> (i - 1)
+            self.blocks.append(Block(at, inputs, rate, rows=rows, looks_ahead=shape.looks_ahead))
+            rows *= rate
         self.snake = Snake(weights.at(f"decoder.{last}."), width >> len(shape.rates))
-        self.last = CausalConv(weights.at(f"decoder.{last + 1}."), 1, width >> len(shape.rates))
+        self.last = CausalConv(weights.at(f"decoder.{last + 1}."), 1, width >> len(shape.rates), rows=rows)
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
         """Return the samples [S, 1], not yet clamped, that rows [T, N] complete; None when there are none."""

@@ -28,8 +28,12 @@ PREFILL_FROM = 17
 
 
 def _in_any_way(call: Call) -> bool:
-    others = (call.D % 4 == 0 and call.T >= PREFILL_FROM) or in_runs(call)
+    others = (call.D % 4 == 0 and _is_prefill(call)) or in_runs(call)
     return bool(call.D <= 256 and not others)
+
+
+def _is_prefill(call: Call) -> bool:
+    return bool((call.dims.get("as_rows") or call.T) >= PREFILL_FROM)
 
 
 def in_runs(call: Call) -> bool:
@@ -44,7 +48,7 @@ def run_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, dtypes: Mapp
 
         def when(call: Call, repeat: int = repeat, steps: int = steps) -> bool:
             shared = repeat // 2 < call.H // call.G <= repeat
-            return in_runs(call) and shared and cdiv(call.D, 32) == steps and call.T < PREFILL_FROM
+            return in_runs(call) and shared and cdiv(call.D, 32) == steps and not _is_prefill(call)
 
         variants = ({"REPEAT": repeat, "STEPS": steps},)
         kernels.append(Kernel(shader, uniforms, grid, dtypes=dtypes, when=when, variants=variants))
@@ -57,7 +61,7 @@ def _prefill(shader: str, dtypes: Mapping[str, str]) -> list[Kernel]:
     for rows, above, most in ((1, 0, 32), (2, 32, 84), (4, 84, 128), (8, 128, 256)):
 
         def when(call: Call, above: int = above, most: int = most) -> bool:
-            return call.T >= PREFILL_FROM and call.D % 4 == 0 and above < call.D <= most
+            return _is_prefill(call) and call.D % 4 == 0 and above < call.D <= most
 
         def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
             return cdiv(call.T, min(32, 256 // (call.D // 4) * variant["ROWS"])), call.H, 1
@@ -116,6 +120,7 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
         attention_call(1, 9, (4, 2), 24),
         attention_call(1, 2100, (2, 1), 64),
         attention_call(1, 300, (3, 3), 5),
+        attention_call(40, 60, (2, 2), 64, window=9) | {"as_rows": 8},
         attention_call(2, 90, (9, 1), 16),
         attention_call(2, 70, (8, 1), 128, window=33),
         attention_call(3, 40, (2, 2), 72, causal=0),
@@ -138,13 +143,23 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
     ),
 )
 def attention(
-    q: Any, k: Any, v: Any, length: Any, *, scale: float, causal: bool, window: int = 0, block: int = 0
+    q: Any,
+    k: Any,
+    v: Any,
+    length: Any,
+    *,
+    scale: float,
+    causal: bool,
+    window: int = 0,
+    block: int = 0,
+    as_rows: int = 0,
 ) -> Any:
     """Softmax attention of T queries, the last of `length` positions, over keys and values in a ring of S rows.
 
     Position p lies in row p mod S; query head h reads key head h // (H / G). `causal` hides later positions; `window`
     > 0 hides those `window` or more before the query; `block` > 0 shows only positions of the query's own block of that
-    many. A window W needs S >= W + T - 1. Without a cache pass length = [S].
+    many. A window W needs S >= W + T - 1. Without a cache pass length = [S]. `as_rows` as in matmul, up to 16: tiles of
+    queries share where they cut the keys.
     """
     queries, heads, width = q.shape
     rows, groups, _ = k.shape
@@ -152,7 +167,9 @@ def attention(
     positions = np.arange(max(0, end - rows), end)
     keys, values = k[positions % rows], v[positions % rows]
     grouped = q.reshape(queries, groups, heads // groups, width)
-    out = np.empty_like(grouped)
+    if as_rows:  # as in matmul: the float32 sums of a BLAS depend on the number of rows
+        grouped, keys, values = (np.asarray(array, np.float64) for array in (grouped, keys, values))
+    out = np.empty(grouped.shape, q.dtype)
     # A large picture has 12,000 queries and as many keys: a few of the scores at a time.
     step = max(1, MOST_SCORES // max(1, len(positions) * (heads // groups)))
     for first in range(0, queries, step):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
+from omni_rt.ops.matmul import product
 
 WEIGHTS = ("f32", "f16", "q8_0")
 FEW_ROWS = 32
@@ -37,10 +38,10 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
     """
 
     def skinny(call: Call) -> bool:
-        return wide(call) and shape(call)[0] < MANY_ROWS
+        return wide(call) and _judged_rows(call, shape) < MANY_ROWS
 
     def tiled(call: Call) -> bool:
-        return wide(call) and call.N % 4 == 0 and shape(call)[0] >= FEW_ROWS
+        return wide(call) and call.N % 4 == 0 and _judged_rows(call, shape) >= FEW_ROWS
 
     def skinny_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
         rows, columns = shape(call)
@@ -70,14 +71,19 @@ def _few() -> list[Kernel]:
 
     def takes(call: Call) -> bool:
         span = 63 * call.stride + (call.J - 1) * call.dilation + 1
-        rows, outputs = _conv1d_shape(call)
-        return call.I == call.C and call.C % 4 == 0 and outputs <= 3 and rows >= FEW_ROWS and span <= 110
+        many = _judged_rows(call, _conv1d_shape) >= FEW_ROWS
+        return call.I == call.C and call.C % 4 == 0 and call.N <= 3 and many and span <= 110
 
     def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
         rows, outputs = _conv1d_shape(call)
         return cdiv(rows, 64), outputs, 1
 
     return [Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in WEIGHTS]
+
+
+def _judged_rows(call: Call, shape: Shape) -> int:
+    """Return the output rows by which a call's kernel is chosen: its own, or those that it asks to be taken for."""
+    return call.dims.get("as_rows") or shape(call)[0]
 
 
 def _conv1d_shape(call: Call) -> tuple[int, int]:
@@ -122,10 +128,12 @@ def _natives(name: str, *uniforms: str) -> list[Native]:
         {"T": 16, "C": 1024, "P": 6, "N": 1024, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
     ),
 )
-def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int = 1, right: int = 0) -> Any:
+def conv1d(
+    x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int = 1, right: int = 0, as_rows: int = 0
+) -> Any:
     """Convolve rows: y[u] = b + sum_j w[:, j] @ rows[u * stride + j * dilation], rows = tail, x, `right` zero rows.
 
-    C / I groups: output n reads the I channels of group n // (N / groups).
+    C / I groups: output n reads the I channels of group n // (N / groups). `as_rows` as in matmul, of outputs.
     """
     rows = np.concatenate([tail, x, np.zeros((right, x.shape[1]), x.dtype)])
     outputs, taps, inputs = w.shape
@@ -136,7 +144,7 @@ def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int 
         start = tap * dilation
         seen = rows[start : start + (count - 1) * stride + 1 : stride]
         if groups == 1:
-            y += seen @ w[:, tap].T
+            y += product(seen, w[:, tap], as_rows)
         elif inputs == 1 and outputs == groups:
             y += seen * w[:, tap, 0]
         else:
@@ -166,16 +174,17 @@ def conv1d(x: Any, tail: Any, w: Any, b: Any, *, stride: int = 1, dilation: int 
         {"T": 2560, "C": 192, "P": 1, "M": 3, "N": 96, "Q": 2},
     ),
 )
-def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any) -> Any:
+def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any, *, as_rows: int = 0) -> Any:
     """Transposed convolution of stride M, by phase: y[t * M + m] = b + sum_q w[m, :, q] @ rows[t + q], rows = tail, x.
 
     Q = P + 1 taps. A kernel W[C, N, k] with k = Q * M becomes w[m, n, q, c] = W[c, n, m + (Q - 1 - q) * M].
+    `as_rows` as in matmul.
     """
     rows = np.concatenate([tail, x])
     phases, outputs, taps, _ = w.shape
     y = np.zeros((len(x), phases * outputs), x.dtype)
     for tap in range(taps):
-        y += rows[tap : tap + len(x)] @ w[:, :, tap].reshape(phases * outputs, -1).T
+        y += product(rows[tap : tap + len(x)], w[:, :, tap].reshape(phases * outputs, -1), as_rows)
     return y.reshape(-1, outputs) + b
 
 

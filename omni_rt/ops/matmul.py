@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
 
 FEW_ROWS = 96
@@ -15,6 +17,18 @@ GRID_WIDTH = 32768
 
 VECTOR = {"f32": 4, "f16": 8, "q8_0": 32}
 """Row lengths must be multiples of these for the kernels that read vectors."""
+
+
+def product(x: Any, w: Any, as_rows: int) -> Any:
+    """Return x @ w.T; with `as_rows` summed in float64, as float32 sums of a BLAS depend on the number of rows."""
+    if not as_rows:
+        return x @ w.T
+    return (np.asarray(x, np.float64) @ np.asarray(w, np.float64).T).astype(x.dtype)
+
+
+def _judged_rows(c: Call) -> int:
+    """Return the rows by which a kernel is chosen: at least 2 where a call may have any, as gemv takes a single row."""
+    return max(c.as_rows, 2) if c.as_rows else c.T
 
 
 def weight_row_grid(rows: int, rows_per_group: int) -> tuple[int, int, int]:
@@ -46,7 +60,7 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     for dtype, vector in VECTOR.items():
 
         def takes(least: int, most: int, vector: int = vector) -> Any:
-            return lambda c: least <= c.T <= most and c.K % vector == 0
+            return lambda c: least <= _judged_rows(c) <= most and c.K % vector == 0
 
         def kernel(regime: str, grid: Any, when: Any, *variants: Mapping[str, int], dtype: str = dtype) -> Kernel:
             return Kernel(f"{name}_{dtype}_{regime}", uniforms, grid, {"w": dtype}, when, variants, splits="w")
@@ -92,6 +106,8 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 100, "N": 80, "K": 96},
         {"T": 200, "N": 65, "K": 32},
         {"T": 5, "N": 7, "K": 101},
+        {"T": 1, "N": 40, "K": 96, "as_rows": 8},
+        {"T": 3, "N": 40, "K": 96, "as_rows": 200},
     ),
     bench=(
         {"T": 1, "N": 2048, "K": 4096},  # output projection of the Qwen3-Omni Thinker
@@ -100,9 +116,13 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 512, "N": 2048, "K": 4096},  # the output projection in prefill
     ),
 )
-def matmul(x: Any, w: Any) -> Any:
-    """Multiply: y = x @ w.T."""
-    return x @ w.T
+def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
+    """Multiply: y = x @ w.T.
+
+    `as_rows` > 0 takes the kernel for that many rows, however many come: the bits of a row then do not depend on how
+    many come with it, as a stream wants that is cut anyhow.
+    """
+    return product(x, w, as_rows)
 
 
 @op(
@@ -118,12 +138,14 @@ def matmul(x: Any, w: Any) -> Any:
         {"T": 100, "N": 80, "K": 96, "R": 100},
         {"T": 200, "N": 65, "K": 32, "R": 1},
         {"T": 5, "N": 7, "K": 101, "R": 5},
+        {"T": 1, "N": 40, "K": 96, "R": 1, "as_rows": 8},
+        {"T": 3, "N": 40, "K": 96, "R": 3, "as_rows": 200},
     ),
     bench=(
         {"T": 1, "N": 2048, "K": 4096, "R": 1},  # output projection and residual of the Qwen3-Omni Thinker
         {"T": 100, "N": 5120, "K": 1280, "R": 1},  # first feed-forward layer of its audio tower
     ),
 )
-def matmul_add(x: Any, w: Any, r: Any) -> Any:
-    """Multiply and add: y = x @ w.T + r, where r is a bias (R = 1) or a residual (R = T)."""
-    return x @ w.T + r
+def matmul_add(x: Any, w: Any, r: Any, *, as_rows: int = 0) -> Any:
+    """Multiply and add: y = x @ w.T + r, where r is a bias (R = 1) or a residual (R = T); `as_rows` as in matmul."""
+    return product(x, w, as_rows) + r

@@ -80,19 +80,25 @@ def norm_gate_up(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
     return gate / (1 + np.exp(-gate)) * up
 
 
-def project_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float) -> Tensor:
-    """Return rms_norm(x, g) @ w.T, x [T, K], g [K], w [N, K]: on a GPU in one step for one row."""
-    if _in_one_step(x):
+def project_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float, as_rows: int = 0) -> Tensor:
+    """Return rms_norm(x, g) @ w.T, x [T, K], g [K], w [N, K]: on a GPU in one step for one row.
+
+    `as_rows` as in matmul.
+    """
+    if _in_one_step(x, as_rows):
         return norm_matmul(x, g, w, epsilon=epsilon)
-    return matmul(rms_norm(x, g, epsilon=epsilon), w)
+    return matmul(rms_norm(x, g, epsilon=epsilon), w, as_rows=as_rows)
 
 
-def gate_up_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float) -> Tensor:
-    """Return the SwiGLU [T, I] of rms_norm(x, g), x [T, K], g [K], w [2 I, K]: on a GPU in one step for one row."""
-    if _in_one_step(x):
+def gate_up_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float, as_rows: int = 0) -> Tensor:
+    """Return the SwiGLU [T, I] of rms_norm(x, g), x [T, K], g [K], w [2 I, K]: on a GPU in one step for one row.
+
+    `as_rows` as in matmul.
+    """
+    if _in_one_step(x, as_rows):
         return norm_gate_up(x, g, w, epsilon=epsilon)
-    return silu_mul(matmul(rms_norm(x, g, epsilon=epsilon), w))
+    return silu_mul(matmul(rms_norm(x, g, epsilon=epsilon), w, as_rows=as_rows))
 
 
-def _in_one_step(x: Tensor) -> bool:
-    return x.device.kind == "wgpu" and x.shape[0] == 1 and x.shape[1] % BLOCK == 0
+def _in_one_step(x: Tensor, as_rows: int) -> bool:
+    return x.device.kind == "wgpu" and (as_rows or x.shape[0]) == 1 and x.shape[1] % BLOCK == 0

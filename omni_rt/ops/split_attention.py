@@ -121,17 +121,28 @@ def attention_merge(sums: Any, stats: Any) -> Any:
     return (sums * shares[..., None]).sum(axis=2) / (totals * shares).sum(axis=-1)[..., None]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, length: Tensor, *, scale: float, causal: bool, window: int = 0) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    length: Tensor,
+    *,
+    scale: float,
+    causal: bool,
+    window: int = 0,
+    as_rows: int = 0,
+) -> Tensor:
     """Softmax attention as `attention`, over a long cache for few queries in two steps that fill a GPU.
 
-    q [T, H, D], k and v [S, G, D], length [1]; returns [T, H, D].
+    q [T, H, D], k and v [S, G, D], length [1]; returns [T, H, D]. `as_rows` as in `attention`.
     """
     (queries, heads, width), (rows, groups, _) = q.shape, k.shape
+    queries = as_rows or queries
     reach = min(rows, window + queries - 1) if window else rows
     fits = width % 4 == 0 and width <= 128 and heads // groups <= 8
     # A CPU has no idle workgroups to fill, and computes attention in one piece natively.
     if q.device.kind == "cpu" or queries >= PREFILL_FROM or reach < SPLIT_FROM or not fits:
-        return attention(q, k, v, length, scale=scale, causal=causal, window=window)
+        return attention(q, k, v, length, scale=scale, causal=causal, window=window, as_rows=as_rows)
     parts = min(cdiv(reach, 2 * SHORTEST_RUN), MOST_PARTS)
     halves = attention_parts(q, k, v, length, scale=scale, causal=causal, window=window, parts=parts)
     return attention_merge(*halves)

@@ -14,7 +14,7 @@ import numpy as np
 from omni_rt import ops
 from omni_rt.models.decoder import Decoder, frequencies
 from omni_rt.models.qwen3_omni.config_sections import Code2WavConfig
-from omni_rt.models.waveform import CodeStream, WaveformShape, WaveformStack
+from omni_rt.models.waveform import STEADY_FRAMES, CodeStream, WaveformShape, WaveformStack
 from omni_rt.results import AudioOutput
 from omni_rt.state import KVCache, StreamTails
 from omni_rt.tensor import Tensor
@@ -37,7 +37,7 @@ class Code2Wav:
         self.code_embedding = weights.exact(
             "code_embedding.weight", config.codebooks * config.codebook_size, config.width
         )
-        self.pre_transformer = Decoder(weights.at("pre_transformer."), config)
+        self.pre_transformer = Decoder(weights.at("pre_transformer."), config, as_rows=STEADY_FRAMES)
         self.stack = WaveformStack(weights, shape)
         self._offsets = self.device.tensor(np.arange(config.codebooks, dtype=np.int32) * config.codebook_size)
         self._frequencies = self.device.tensor(frequencies(config.head_dim, config.rope_theta))

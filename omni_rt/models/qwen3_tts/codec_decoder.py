@@ -16,7 +16,7 @@ import numpy as np
 from omni_rt import ops
 from omni_rt.models.decoder import Decoder, frequencies
 from omni_rt.models.qwen3_tts.config import CodecDecoderConfig
-from omni_rt.models.waveform import CausalConv, CodeStream, WaveformShape, WaveformStack
+from omni_rt.models.waveform import STEADY_FRAMES, CausalConv, CodeStream, WaveformShape, WaveformStack
 from omni_rt.state import KVCache, StreamTails
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
@@ -50,11 +50,11 @@ class CodecDecoder:
         self.chunk = chunk or shape.chunk_frames()
         self.codebooks = weights.place_exact(self._projected_codebooks(weights.at("quantizer.")))
         self.pre_conv = CausalConv(
-            weights.at("pre_conv."), config.latent_width, config.codebook_width, taps=LATENT_TAPS
+            weights.at("pre_conv."), config.latent_width, config.codebook_width, rows=STEADY_FRAMES, taps=LATENT_TAPS
         )
         transformer = weights.at("pre_transformer.")
         self.input = transformer.affine("input_proj", config.width, config.latent_width)
-        self.transformer = Decoder(transformer, config)
+        self.transformer = Decoder(transformer, config, as_rows=STEADY_FRAMES)
         self.output = transformer.affine("output_proj", config.latent_width, config.width)
         self.stack = WaveformStack(weights, shape)
         self._offsets = self.device.tensor(np.arange(config.codebooks, dtype=np.int32) * config.codebook_size)
@@ -93,9 +93,9 @@ class CodecDecoder:
 
     def _decode(self, cache: KVCache, tails: StreamTails, frames: np.ndarray) -> Tensor | None:
         x = ops.embed_sum(self.codebooks, self.device.tensor(frames), self._offsets)
-        x = ops.matmul_add(self.pre_conv(x, tails), *self.input)
+        x = ops.matmul_add(self.pre_conv(x, tails), *self.input, as_rows=STEADY_FRAMES)
         positions = np.arange(cache.count, cache.count + len(frames), dtype=np.float32)[:, None]
         table = ops.angles(self.device.tensor(positions), self._frequencies)
         cache.extend(len(frames))
         x, _ = self.transformer(x, table, cache)
-        return self.stack(ops.matmul_add(x, *self.output), tails)
+        return self.stack(ops.matmul_add(x, *self.output, as_rows=STEADY_FRAMES), tails)
