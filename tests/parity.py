@@ -15,12 +15,14 @@ import numpy as np
 from omni_rt import quant
 from omni_rt.devices.memory import Span
 from omni_rt.devices.webgpu import WebGpuDevice
-from omni_rt.ops.contract import DTYPE_CLASSES, TABLE, Call, Kernel, Op
-from omni_rt.tensor import Tensor, plane_bytes
+from omni_rt.ops.contract import DTYPE_CLASSES, TABLE, Call, Kernel, Op, Tolerance
+from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 
 CANARY = 0xA5
 POISON = 0x7F
 CANARY_BYTES = 64
+FLIPPED = Tolerance(nmse=1e-4, peak=0.05)
+"""Error of a kernel whose division differs in the last bit: now and then a value rounds to the next int8."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def cases() -> Iterator[Case]:
                 if not kernel.when(call) or not _rows_fit(op, call):
                     continue
                 for variant, values in product(kernel.variants, ("normal", "spiky", "equal", "negative")):
-                    yield Case(op, kernel, variant, dims, values)
+                    if values != "spiky" or not _rounds_products(op, kernel):
+                        yield Case(op, kernel, variant, dims, values)
 
 
 def describe(op: Op, kernel: Kernel, dims: Mapping[str, Any]) -> Call:
@@ -63,8 +66,23 @@ def _operand(op: Op, name: str) -> Any:
     return next(operand for operand in op.operands if operand.name == name)
 
 
+def _rounds_products(op: Op, kernel: Kernel) -> bool:
+    """Say whether a kernel rounds what it makes of its operands: beside a spike of 1e4 no bound holds, nor is the
+    rounded value known."""
+    return kernel.int8 and any(operand.name == "g" for operand in op.operands)
+
+
 def _rows_fit(op: Op, call: Call) -> bool:
     return all(call.dtypes[operand.name] != "q8_0" or operand.shape(call.dims)[-1] % 32 == 0 for operand in op.operands)
+
+
+def rounded_to_int8(x: np.ndarray) -> np.ndarray:
+    """Return float64 rows [..., K] rounded as the int8 bodies round: blocks of 32, scale max|x| / 127, half to even."""
+    blocks = x.astype(np.float32).reshape(-1, BLOCK)
+    scales = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(scales > 0, np.float32(1) / scales, np.float32(0))
+    return (np.rint(blocks * inverse).astype(np.float64) * scales).reshape(x.shape)
 
 
 def make_values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -109,6 +127,9 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
     host = make_operands(case, call, rng)
     attributes = {name: call.dims[name] for name in case.op.attributes}
     truth_operands = [values.copy() for values in host]
+    tolerance = case.kernel.tolerance or case.op.tolerance
+    if case.kernel.int8 and case.values == "spiky":
+        truth_operands[0], tolerance = rounded_to_int8(host[0]), FLIPPED
     with np.errstate(all="ignore"):
         truth = case.op.body(*truth_operands, **attributes)
     expected = [] if not case.op.outputs else [truth] if len(case.op.outputs) == 1 else list(truth)
@@ -121,15 +142,22 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
         device.dispatch(case.op, plan, operands, outputs)
         for output, values, reference in zip(case.op.outputs, outputs, expected, strict=True):
             assert tuple(values.shape) == reference.shape, f"{output.name}: {values.shape} is not {reference.shape}"
-            compare(case, output.name, device.read(values), reference)
+            compare(case, output.name, device.read(values), reference, tolerance=tolerance)
             _check_canary(device, values, output.name)
         for operand, tensor, after in zip(case.op.operands, operands, truth_operands, strict=True):
             if operand.name in case.op.mutates:
-                compare(case, operand.name, device.read(tensor), after, stored=tensor.dtype)
+                compare(case, operand.name, device.read(tensor), after, tensor.dtype, tolerance)
 
 
-def compare(case: Case, name: str, got: np.ndarray, reference: np.ndarray, stored: str = "f32") -> None:
-    """Assert that an output agrees with the truth within the op's tolerance; integers must be equal.
+def compare(
+    case: Case,
+    name: str,
+    got: np.ndarray,
+    reference: np.ndarray,
+    stored: str = "f32",
+    tolerance: Tolerance | None = None,
+) -> None:
+    """Assert that an output agrees with the truth within a tolerance, the op's if None; integers must be equal.
 
     What is stored as f16 may be off by one step of that format besides.
     """
@@ -146,7 +174,8 @@ def compare(case: Case, name: str, got: np.ndarray, reference: np.ndarray, store
     scale = max(float(np.sqrt((reference**2).mean())) if reference.size else 0.0, 1e-30)
     nmse = float((error**2).mean() / scale**2) if reference.size else 0.0
     peak = float(error.max() / scale) if reference.size else 0.0
-    if nmse > case.op.tolerance.nmse or peak > case.op.tolerance.peak:
+    allowed = tolerance or case.op.tolerance
+    if nmse > allowed.nmse or peak > allowed.peak:
         worst = np.unravel_index(int(error.argmax()), error.shape)
         raise AssertionError(
             f"{case} {name}: nmse {nmse:.2e}, peak {peak:.2e}; worst at {tuple(map(int, worst))}: "

@@ -20,7 +20,7 @@ from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
 from omni_rt.ops.contract import TABLE, Call, Native, Op
 from omni_rt.tensor import BLOCK, Tensor
-from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands
+from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands, rounded_to_int8
 
 LEVELS = native.levels() or ["not-built"]
 THREADS = (1, 2, 3)
@@ -52,15 +52,6 @@ def cases(op: Op, body: Native) -> Iterator[tuple[NativeCase, Call]]:
         rows = [(o.shape(call.dims)[-1], call.dtypes[o.name]) for o in op.operands]
         if all(size % BLOCK == 0 for size, dtype in rows if dtype == "q8_0") and body.takes(op, call):
             yield NativeCase(op, body, dims, values), call
-
-
-def rounded_to_int8(x: np.ndarray) -> np.ndarray:
-    """Return float64 rows [..., K] rounded as the int8 bodies round: blocks of 32, scale max|x| / 127, half to even."""
-    blocks = x.astype(np.float32).reshape(-1, BLOCK)
-    scales = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(scales > 0, np.float32(1) / scales, np.float32(0))
-    return (np.rint(blocks * inverse).astype(np.float64) * scales).reshape(x.shape)
 
 
 def guarded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:

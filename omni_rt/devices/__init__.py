@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omni_rt.devices.device import Device
 from omni_rt.errors import DeviceError
 
@@ -13,17 +15,19 @@ def open_device(
     max_memory: int | None = None,
     threads: int | None = None,
     level: str = "",
+    activations: str = "q8",
 ) -> Device:
     """Open a device by name: "auto", "cpu", "wgpu", "wgpu:1".
 
     "auto" takes the first real GPU and else the CPU; a software adapter is used only when asked for by name. `threads`
-    and `level` are those of the CPU: see CpuDevice. Raises DeviceError when no such adapter exists, naming those that
-    do, or when this machine has no such level.
+    and `level` are those of the CPU: see CpuDevice; `activations` is explained at Device. Raises DeviceError when no
+    such adapter exists, naming those that do, or when this machine has no such level.
     """
     from omni_rt.devices.cpu import CpuDevice
 
+    common: Any = {"strict": strict, "max_memory": max_memory, "activations": activations}
     if name == "cpu":
-        return CpuDevice(strict=strict, max_memory=max_memory, threads=threads, level=level)
+        return CpuDevice(**common, threads=threads, level=level)
     kind, _, index = name.partition(":")
     if kind not in ("auto", "wgpu") or (index and not index.isdigit()) or (kind == "auto" and index):
         raise DeviceError(f"unknown device {name!r}: the names are auto, cpu, wgpu, wgpu:0, wgpu:1, ...")
@@ -33,8 +37,8 @@ def open_device(
     if kind == "auto":
         real = [adapter for adapter in found if not adapter.software]
         if not real:
-            return CpuDevice(strict=strict, max_memory=max_memory, threads=threads, level=level)
-        return WebGpuDevice(real[0], strict=strict, max_memory=max_memory)
+            return CpuDevice(**common, threads=threads, level=level)
+        return WebGpuDevice(real[0], **common)
     chosen = int(index or 0)
     if chosen >= len(found):
         listing = ", ".join(f"wgpu:{i} = {adapter.name}" for i, adapter in enumerate(found)) or "none"
@@ -42,4 +46,4 @@ def open_device(
             f"no Vulkan adapter for device {name!r} (found: {listing}). Install a Vulkan driver "
             "(Debian, Ubuntu: apt install mesa-vulkan-drivers), or use --device cpu"
         )
-    return WebGpuDevice(found[chosen], strict=strict, max_memory=max_memory)
+    return WebGpuDevice(found[chosen], **common)

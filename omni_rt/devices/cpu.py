@@ -51,21 +51,17 @@ class CpuDevice(Device):
         """Open the device.
 
         `threads` defaults to the physical cores. `level` forces a dispatch level of the C bodies (see native.levels),
-        or "numpy"; "" takes the best. `activations` "q8" lets bodies round rows of activations to int8 before they meet
-        q8_0 weights, which costs about as much accuracy as the weights' own rounding did; "f32" forbids it.
+        or "numpy"; "" takes the best.
         """
-        super().__init__(strict=strict, max_memory=max_memory)
+        super().__init__(strict=strict, max_memory=max_memory, activations=activations)
         module = None if level == NUMPY else native.load()
         if module is None and level not in ("", NUMPY):
             raise DeviceError(
                 f"the CPU level {level!r} needs the C kernels, which are not built: python omni_rt/native/build.py"
             )
-        if activations not in ("q8", "f32"):
-            raise ValueError(f"activations are computed in 'q8' or 'f32', not {activations!r}")
         self.pool = None if module is None else native.Pool(module, threads, level)
         self.level = NUMPY if self.pool is None else self.pool.level
         self.threads = 1 if self.pool is None else self.pool.threads
-        self.activations = activations
         self._plans: dict[Any, Plan] = {}
 
     def tensor(self, values: np.ndarray) -> Tensor:

@@ -73,13 +73,26 @@ def always(call: Call) -> bool:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """Largest error that parity allows: `nmse` over the whole output, `peak` per element, both relative to its RMS."""
+
+    nmse: float = 1e-10
+    peak: float = 1e-4
+
+
+INT8_ROUNDING = Tolerance(nmse=1e-3, peak=0.2)
+"""What rows of activations lose when they are rounded to int8: half a step of 1/127 of the largest in 32."""
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A WGSL kernel that computes an op for some calls.
 
     `uniforms` name the extents and attributes that make up `Params`, in order. `dtypes` restricts operands (an absent
     operand takes its first dtype). `when` sees the call. `grid` returns the workgroups. `variants` are values for the
     tunable constants, the first is the default. `needs` are device features. `splits` names the operand that may come
-    in row ranges: `row_start` and `row_count` then belong to `uniforms`, and the kernel runs once per range.
+    in row ranges: `row_start` and `row_count` then belong to `uniforms`, and the kernel runs once per range. `int8`
+    says that it rounds rows of activations to int8, which a device may forbid; `tolerance` is its own, if any.
     """
 
     shader: str
@@ -90,14 +103,8 @@ class Kernel:
     variants: tuple[Mapping[str, int], ...] = ({},)
     needs: tuple[str, ...] = ()
     splits: str | None = None
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Largest error that parity allows: `nmse` over the whole output, `peak` per element, both relative to its RMS."""
-
-    nmse: float = 1e-10
-    peak: float = 1e-4
+    int8: bool = False
+    tolerance: Tolerance | None = None
 
 
 @dataclass(frozen=True)

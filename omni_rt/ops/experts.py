@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, always, cdiv, op
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, always, cdiv, op
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import GRID_LIMIT, row_grid
 
@@ -82,9 +82,8 @@ def expert_tile_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, leng
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
     """Return the C bodies of an expert product; the first that a device may use runs."""
-    rounding = Tolerance(nmse=1e-3, peak=0.2)  # int8 activations: half a step of 1/127 of the largest in 32
     return [
-        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=rounding),
+        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING),
         *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, cdiv, op
 
 FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
@@ -86,9 +86,8 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
     """Return the C bodies of matmul or matmul_add; the first that a device may use runs."""
-    rounding = Tolerance(nmse=1e-3, peak=0.2)  # int8 activations: half a step of 1/127 of the largest in 32
     return [
-        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=rounding),
+        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING),
         *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
     ]
 
