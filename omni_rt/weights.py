@@ -94,6 +94,10 @@ class Weights:
         """Place the weight [outputs, inputs] of a linear layer."""
         return self.place_linear(self.array(name, outputs, inputs))
 
+    def half(self, name: str, *shape: int) -> Tensor:
+        """Place an embedding table."""
+        return self.place_half(self.array(name, *shape))
+
     def affine(self, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
         """Place a linear layer with a bias: its weight [outputs, inputs] and the bias as one row [1, outputs]."""
         bias = self.exact(f"{name}.bias", outputs)

@@ -181,6 +181,21 @@ def test_a_tensor_above_the_binding_limit_is_split_by_rows(gpu: WebGpuDevice, mo
         np.testing.assert_array_equal(ops.embed(split, gpu.tensor(ids)).numpy(), whole_rows[ids])
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f16", "q8_0"])
+def test_noise_has_the_deviation_asked_for(device: Device, dtype: str) -> None:
+    values = device.noise((300, 64), dtype, deviation=0.25, seed=3).numpy()
+    assert values.shape == (300, 64)
+    assert abs(values.std() - 0.25) < 0.01 and abs(values.mean()) < 0.01
+    np.testing.assert_array_equal(values, device.noise((300, 64), dtype, deviation=0.25, seed=3).numpy())
+    assert (values != device.noise((300, 64), dtype, deviation=0.25, seed=4).numpy()).mean() > 0.9
+
+
+def test_noise_above_the_binding_limit_is_split(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "max_binding", 64 * 64)
+    made = gpu.noise((5, 40, 64), "q8_0", deviation=1.0, seed=0)
+    assert [len(part) for part in made.parts] == [64, 64, 64, 8] and made.numpy().shape == (5, 40, 64)
+
+
 def test_the_trace_has_a_line_per_dispatch(gpu: WebGpuDevice) -> None:
     x, w = gpu.tensor(normal(2, 32)), gpu.weight(normal(8, 32), "f32")
     gpu.trace = []

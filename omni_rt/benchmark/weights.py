@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import prod
 from zlib import crc32
 
 import numpy as np
 
 from omni_rt.devices.device import Device
+from omni_rt.tensor import BLOCK, Tensor
 from omni_rt.weights import Weights
 
 POOL = 1 << 24
@@ -21,12 +23,29 @@ class RandomWeights(Weights):
     """Weights that hold whatever a component asks for, scaled so that activations stay finite at any depth.
 
     Matrices are normal with a variance of one over their fan-in, norms and scales are near 1. The same name gives the
-    same values.
+    same values. Linear weights and tables are made on the device, what is rearranged at load on the host.
     """
 
     def __init__(self, device: Device, *, quant: str | None = None, seed: int = 0) -> None:
         super().__init__(_Nothing(), device, quant=quant)
         self._pool = np.random.default_rng(seed).standard_normal(POOL, np.float32)
+
+    def linear(self, name: str, outputs: int, inputs: int) -> Tensor:
+        """Make the weight [outputs, inputs] of a linear layer on the device."""
+        return self.fused([name], [outputs], inputs)
+
+    def fused(self, names: Iterable[str], outputs: Sequence[int], inputs: int) -> Tensor:
+        """Make several linear weights as one on the device [sum(outputs), inputs]."""
+        dtype = "q8_0" if self.quant == "q8_0" and inputs % BLOCK == 0 else "f32"
+        return self._made((sum(outputs), inputs), dtype, "".join(names))
+
+    def half(self, name: str, *shape: int) -> Tensor:
+        """Make an embedding table on the device."""
+        return self._made(shape, "f16" if self.quant else "f32", name)
+
+    def _made(self, shape: tuple[int, ...], dtype: str, name: str) -> Tensor:
+        seed = crc32((self.prefix + name).encode())
+        return self.device.noise(shape, dtype, deviation=prod(shape[1:]) ** -0.5, seed=seed)
 
     def at(self, prefix: str) -> Weights:
         """Return the view under a longer prefix."""

@@ -23,15 +23,20 @@ class Device(ABC):
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
-    decode steps are best issued before the result of the first is read.
+    decode steps are best issued before the result of the first is read. `activations` "q8" lets kernels round rows of
+    activations to int8 before they meet q8_0 weights, which costs about as much accuracy as the weights' own rounding
+    did; "f32" forbids it.
     """
 
     name: str
     kind: str
     steps_ahead: int = 0
 
-    def __init__(self, *, strict: bool, max_memory: int | None) -> None:
+    def __init__(self, *, strict: bool, max_memory: int | None, activations: str) -> None:
+        if activations not in ("q8", "f32"):
+            raise ValueError(f"activations are computed in 'q8' or 'f32', not {activations!r}")
         self.strict = strict
+        self.activations = activations
         self.fallbacks: Counter[str] = Counter()
         self.ledger = Ledger(max_memory)
 
@@ -42,6 +47,11 @@ class Device(ABC):
     @abstractmethod
     def weight(self, values: np.ndarray, dtype: str) -> Tensor:
         """Upload a weight that stays for long as `dtype` (f32, f16, q8_0); rows are split where binding limits ask."""
+
+    def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
+        """Return a weight of random values around 0, for benchmarks; equal seeds give equal values."""
+        values = np.random.default_rng(seed).standard_normal(tuple(shape), np.float32)
+        return self.weight(values * np.float32(deviation), dtype)
 
     @abstractmethod
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
-from omni_rt.devices.pipelines import Params, Pipelines, binding_kinds
+from omni_rt.devices.noise import Noise
+from omni_rt.devices.pipelines import Pipelines, binding_kinds
+from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.errors import DeviceError
 from omni_rt.tensor import Tensor, plane_bytes
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 STORAGE = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 WANTED_FEATURES = ("timestamp-query", "subgroup", "shader-f16")
-SPLIT_ROWS = 64
-"""A tensor above the binding limit is split at multiples of this many rows."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,6 @@ def adapters() -> list[Adapter]:
     return sorted(found, key=lambda adapter: adapter.software)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one kind of call is run: a kernel with its variant, and parameters, grid and dims for each row range."""
-
-    kernel: Kernel
-    variant: Mapping[str, int]
-    pipeline: Any
-    layout: Any
-    ranges: tuple[tuple[Params, tuple[int, int, int]], ...]
-    outputs: tuple[tuple[tuple[int, ...], str], ...]
-    call: Call
-
-
 class WebGpuDevice(Device):
     """A GPU (or a software adapter) behind WebGPU.
 
@@ -78,9 +64,15 @@ class WebGpuDevice(Device):
     steps_ahead = 2
 
     def __init__(
-        self, adapter: Adapter, *, strict: bool = False, max_memory: int | None = None, release: bool = True
+        self,
+        adapter: Adapter,
+        *,
+        strict: bool = False,
+        max_memory: int | None = None,
+        activations: str = "q8",
+        release: bool = True,
     ) -> None:
-        super().__init__(strict=strict, max_memory=max_memory)
+        super().__init__(strict=strict, max_memory=max_memory, activations=activations)
         self.name = f"wgpu ({adapter.name})"
         self.adapter = adapter
         self.release = release
@@ -98,6 +90,7 @@ class WebGpuDevice(Device):
         self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
         self._pool = Pool(self._create_buffer, self.ledger)
         self.pipelines = Pipelines(self._gpu, self.name, self._create_module)
+        self._noise = Noise(self._gpu)
         self.stream = Stream(self._gpu, ffi, lib)
         self._tuned = tuning.load(adapter.name)
         self._plans: dict[Any, Plan | None] = {}
@@ -122,17 +115,24 @@ class WebGpuDevice(Device):
         return result
 
     def weight(self, values: np.ndarray, dtype: str) -> Tensor:
-        sizes = plane_bytes(values.shape, dtype)
-        if max(sizes) <= self.max_binding or values.ndim < 2:
-            return self._resident(values.shape, dtype, host_planes(values, dtype), "weights")
-        rows = values.reshape(-1, values.shape[-1])
-        per_row = max(plane_bytes((1, values.shape[-1]), dtype))
-        step = self.max_binding // per_row // SPLIT_ROWS * SPLIT_ROWS
-        parts = tuple(
-            self._resident(rows[i : i + step].shape, dtype, host_planes(rows[i : i + step], dtype), "weights")
-            for i in range(0, len(rows), step)
-        )
-        return Tensor(values.shape, dtype, self, (), parts)
+        rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values
+
+        def place(start: int, shape: tuple[int, ...]) -> Tensor:
+            return self._resident(shape, dtype, host_planes(rows[start : start + shape[0]], dtype), "weights")
+
+        return in_parts(self, values.shape, dtype, place)
+
+    def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
+        def place(start: int, shape: tuple[int, ...]) -> Tensor:
+            sizes = [round_up(max(size, 1), ALIGNMENT) for size in plane_bytes(shape, dtype)]
+            self.ledger.take("weights", sum(sizes))
+            buffers = [self._gpu.create_buffer(size=size, usage=STORAGE) for size in sizes]
+            self._noise.fill(buffers, dtype, deviation, seed + start)
+            blocks = [self._pool.adopt(buffer, buffer.size, "weights") for buffer in buffers]
+            spans = [Span(block, 0, size) for block, size in zip(blocks, plane_bytes(shape, dtype), strict=True)]
+            return Tensor(shape, dtype, self, tuple(spans))
+
+        return in_parts(self, shape, dtype, place)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
         return self._resident(shape, dtype, host_planes(np.zeros(shape, np.float32), dtype), "state")
@@ -209,6 +209,8 @@ class WebGpuDevice(Device):
 
     def accepts(self, kernel: Kernel, call: Call) -> bool:
         """Say whether a kernel takes a call on this device."""
+        if kernel.int8 and self.activations != "q8":
+            return False
         matches = all(call.dtypes[name] == dtype for name, dtype in kernel.dtypes.items())
         return matches and set(kernel.needs) <= self.features and kernel.when(call)
 
@@ -216,7 +218,7 @@ class WebGpuDevice(Device):
         """Prepare a call for one kernel and variant."""
         pipeline, layout = self.pipelines.pipeline(kernel.shader, variant, binding_kinds(op, kernel))
         ranges = []
-        for start, count in self._row_ranges(op, kernel, operands):
+        for start, count in row_ranges(op, kernel, operands):
             call.dims.update(row_start=start, row_count=count)
             grid = kernel.grid(call, variant)
             limit = self.limits["max-compute-workgroups-per-dimension"]
@@ -227,17 +229,6 @@ class WebGpuDevice(Device):
             ranges.append((self.pipelines.params([call.dims[name] for name in kernel.uniforms]), grid))
         outputs = tuple((output.shape(call.dims), output.dtype_class) for output in op.outputs)
         return Plan(kernel, variant, pipeline, layout, tuple(ranges), outputs, call)
-
-    def _row_ranges(self, op: Op, kernel: Kernel, operands: Sequence[Tensor]) -> list[tuple[int, int]]:
-        if kernel.splits is None:
-            return [(0, 0)]
-        tensor = operands[[o.name for o in op.operands].index(kernel.splits)]
-        ranges, start = [], 0
-        for part in tensor.parts or (tensor,):
-            count = prod(part.shape[:-1])
-            ranges.append((start, count))
-            start += count
-        return ranges
 
     def dispatch(self, op: Op, plan: Plan, operands: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Issue the dispatches of a planned call into given outputs."""

@@ -49,9 +49,7 @@ class Attention:
         self.config = config
         self.as_rows = as_rows
         self.qkv = weights.fused(names, (queries, keys, keys), config.width)
-        self.output = weights.place_linear(
-            scaled_rows(weights, "o_proj.weight", config.width, queries, config, "self_attn")
-        )
+        self.output = _branch_end(weights, "o_proj.weight", config.width, queries, config, "self_attn")
         if config.query_key_norm:
             self.q_norm = weights.exact("q_norm.weight", config.head_dim)
             self.k_norm = weights.exact("k_norm.weight", config.head_dim)
@@ -79,7 +77,7 @@ class FeedForward:
         self.as_rows = as_rows
         self.epsilon = config.norm_epsilon
         self.gate_up = weights.fused(("gate_proj.weight", "up_proj.weight"), (wide, wide), config.width)
-        self.down = weights.place_linear(scaled_rows(weights, "down_proj.weight", config.width, wide, config, "mlp"))
+        self.down = _branch_end(weights, "down_proj.weight", config.width, wide, config, "mlp")
 
     def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
         """Return x plus the feed-forward of its normed rows."""
@@ -95,15 +93,12 @@ class Experts:
         self.top = config.experts_per_token
         self.epsilon = config.norm_epsilon
         self.router = weights.exact("gate.weight", config.experts, width)
-        gate_up, down = [], []
-        for index in range(config.experts):
-            expert = weights.at(f"experts.{index}.")
-            gate_up.append(expert.array("gate_proj.weight", narrow, width))
-            gate_up.append(expert.array("up_proj.weight", narrow, width))
-            down.append(expert.array("down_proj.weight", width, narrow))
-        stacked = np.concatenate(gate_up).reshape(config.experts, 2 * narrow, width)
-        self.gate_up = weights.place_linear(stacked)
-        self.down = weights.place_linear(np.stack(down))
+        count, names = config.experts, [f"experts.{index}." for index in range(config.experts)]
+        both = [name + part for name in names for part in ("gate_proj.weight", "up_proj.weight")]
+        gate_up = weights.fused(both, [narrow] * 2 * count, width)
+        down = weights.fused([name + "down_proj.weight" for name in names], [width] * count, narrow)
+        self.gate_up = gate_up.reshape(count, 2 * narrow, width)
+        self.down = down.reshape(count, width, narrow)
         self.shared_gate: Tensor | None = None
         if config.shared_expert_width:
             wide, shared = config.shared_expert_width, weights.at("shared_expert.")
@@ -182,13 +177,10 @@ class Decoder:
         return ops.rms_norm(x, self.norm, epsilon=self.config.norm_epsilon), tapped
 
 
-def scaled_rows(
-    weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str
-) -> np.ndarray:
-    """Return a projection [outputs, inputs], its rows multiplied by the LayerScale of its branch if there is one."""
-    values = weights.array(name, outputs, inputs)
+def _branch_end(weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str) -> Tensor:
+    """Place a projection [outputs, inputs], its rows multiplied by the LayerScale of its branch if there is one."""
     if not config.layer_scale:
-        return values
-    layer = weights.parent()
-    scale = layer.array(f"{branch}_layer_scale.scale", outputs)
-    return np.asarray(values, np.float32) * np.asarray(scale, np.float32)[:, None]
+        return weights.linear(name, outputs, inputs)
+    values = np.asarray(weights.array(name, outputs, inputs), np.float32)
+    scale = weights.parent().array(f"{branch}_layer_scale.scale", outputs)
+    return weights.place_linear(values * np.asarray(scale, np.float32)[:, None])

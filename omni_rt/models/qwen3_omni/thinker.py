@@ -62,13 +62,10 @@ class Thinker:
         self.device = weights.device
         self.accept_layer = accept_layer
         self.stop_id = stop_id
-        table = model.array("embed_tokens.weight", config.vocabulary, config.width)
-        self.embed_tokens = weights.place_half(table)
+        self.embed_tokens = model.half("embed_tokens.weight", config.vocabulary, config.width)
         self.decoder = Decoder(model, config)
-        if config.tied_embeddings:
-            self.lm_head = weights.place_linear(table)
-        else:
-            self.lm_head = weights.linear("lm_head.weight", config.vocabulary, config.width)
+        head = "model.embed_tokens.weight" if config.tied_embeddings else "lm_head.weight"
+        self.lm_head = weights.linear(head, config.vocabulary, config.width)
         self.frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta, config.rope_sections))
         self.cache = self.decoder.cache(context)
         self.token = self.device.zeros((1,), "i32")
