@@ -19,7 +19,8 @@ BLOCK = 32
 """Values that share one scale in `q8_0`."""
 
 PLANE_BITS: dict[str, tuple[float, ...]] = {"f32": (32,), "i32": (32,), "f16": (16,), "q8_0": (8, 16 / BLOCK)}
-"""Bits per value of each plane of each dtype."""
+PLANE_BITS["q8"] = (8, 32 / BLOCK)
+"""Bits per value of each plane of each dtype; q8 are rounded activations, which only a device makes and reads."""
 
 
 def plane_bytes(shape: Sequence[int], dtype: str) -> tuple[int, ...]:

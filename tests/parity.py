@@ -128,7 +128,7 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
     attributes = {name: call.dims[name] for name in case.op.attributes}
     truth_operands = [values.copy() for values in host]
     tolerance = case.kernel.tolerance or case.op.tolerance
-    if case.kernel.int8 and case.values == "spiky":
+    if case.kernel.int8 and (case.kernel.rounded or case.values == "spiky"):
         truth_operands[0], tolerance = rounded_to_int8(host[0]), FLIPPED
     with np.errstate(all="ignore"):
         truth = case.op.body(*truth_operands, **attributes)

@@ -21,8 +21,12 @@ PARAMS_BYTES = 256
 PARAMS_SLOTS = 256
 KEPT_GROUPS = 20000
 
-OWN_KERNELS = {"copy_words": ("read-only-storage", "storage", "uniform")}
-"""The device's own kernels, of no op, and the kinds of their bindings; `copy_words` makes a view bindable."""
+OWN_KERNELS = {
+    "copy_words": ("read-only-storage", "storage", "uniform"),
+    "round_rows": ("read-only-storage", "storage", "storage", "uniform"),
+}
+"""The device's own kernels, of no op, and the kinds of their bindings: `copy_words` makes a view bindable, `round_rows`
+rounds rows of activations to int8."""
 
 Params = tuple[Any, int]
 """A uniform buffer and the byte offset of one set of parameters in it."""
@@ -33,7 +37,8 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
     kinds = []
     for operand in op.operands:
         kind = "storage" if operand.name in op.mutates else "read-only-storage"
-        kinds += [kind] * len(plane_bytes((), kernel.dtypes[operand.name]))
+        dtype = "q8" if operand.name == kernel.rounded else kernel.dtypes[operand.name]
+        kinds += [kind] * len(plane_bytes((), dtype))
     return kinds + ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
 
 

@@ -24,7 +24,7 @@ from omni_rt.devices.pipelines import Pipelines, binding_kinds
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.errors import DeviceError
-from omni_rt.tensor import Tensor, plane_bytes
+from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Call, Kernel, Op
@@ -56,7 +56,8 @@ def adapters() -> list[Adapter]:
 class WebGpuDevice(Device):
     """A GPU (or a software adapter) behind WebGPU.
 
-    `release` leaves out the bounds checks and loop limits that the driver would add to shaders. `trace`, when set to a
+    `release` leaves out the bounds checks and loop limits that the driver would add to shaders. `activations` "q8" lets
+    kernels round rows of activations to int8 before they meet q8_0 weights, "f32" forbids it. `trace`, when set to a
     list, collects one TraceLine per dispatch and times each by itself.
     """
 
@@ -233,6 +234,9 @@ class WebGpuDevice(Device):
     def dispatch(self, op: Op, plan: Plan, operands: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Issue the dispatches of a planned call into given outputs."""
         names = [operand.name for operand in op.operands]
+        if plan.kernel.rounded:
+            place = names.index(plan.kernel.rounded)
+            operands = [*operands[:place], self._rounded(operands[place]), *operands[place + 1 :]]
         for index, (params, grid) in enumerate(plan.ranges):
             spans: list[Span] = []
             for name, tensor in zip(names, operands, strict=True):
@@ -248,6 +252,18 @@ class WebGpuDevice(Device):
             self.stream.issue(
                 Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size)
             )
+
+    def _rounded(self, tensor: Tensor) -> Tensor:
+        """Return f32 rows as int8 quants and f32 scales of blocks of 32, rounded by a dispatch of its own."""
+        blocks = tensor.size // BLOCK
+        planes = tuple(Span(self._pool.acquire(size), 0, size) for size in (tensor.size, 4 * blocks))
+        pipeline, layout = self.pipelines.own("round_rows")
+        source = self._aligned(tensor.planes[0], False)
+        group = self.pipelines.group(layout, [source, *planes], self.pipelines.params([blocks]))
+        grid = (min(-(-blocks // 64), 65535), 1, 1)
+        dims = {"B": blocks}
+        self.stream.issue(Dispatch("round", "round_rows", {}, dims, pipeline, group, grid, 5 * tensor.size))
+        return Tensor(tensor.shape, "q8", self, planes)
 
     def _aligned(self, span: Span, writable: bool) -> Span:
         """Return the span, or a copy of it where its offset cannot be bound."""

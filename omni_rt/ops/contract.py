@@ -93,6 +93,7 @@ class Kernel:
     tunable constants, the first is the default. `needs` are device features. `splits` names the operand that may come
     in row ranges: `row_start` and `row_count` then belong to `uniforms`, and the kernel runs once per range. `int8`
     says that it rounds rows of activations to int8, which a device may forbid; `tolerance` is its own, if any.
+    `rounded` names an f32 operand that the device rounds beforehand: the kernel binds int8 quants and f32 scales.
     """
 
     shader: str
@@ -104,6 +105,7 @@ class Kernel:
     needs: tuple[str, ...] = ()
     splits: str | None = None
     int8: bool = False
+    rounded: str | None = None
     tolerance: Tolerance | None = None
 
 

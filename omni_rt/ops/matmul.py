@@ -50,6 +50,10 @@ def _tiled_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return cdiv(c.row_count, 16 * v["TN"]), cdiv(c.T, 16 * v["TM"]), 1
 
 
+def _int8_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+    return cdiv(c.row_count, 256 // v["LINES"] * v["TN"]), cdiv(c.T, v["LINES"] * v["TM"]), 1
+
+
 def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return cdiv(c.row_count, v["ROWS"]), min(c.T, 65535), 1
 
@@ -65,6 +69,8 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
         def kernel(regime: str, grid: Any, when: Any, *variants: Mapping[str, int], dtype: str = dtype) -> Kernel:
             return Kernel(f"{name}_{dtype}_{regime}", uniforms, grid, {"w": dtype}, when, variants, splits="w")
 
+        if dtype == "q8_0":
+            kernels += _int8_kernels(name, uniforms)
         kernels += [
             kernel("gemv", _gemv_grid, takes(1, 1), {"ROWS": 2}, {"ROWS": 4}),
             kernel("few", _few_grid, takes(2, 2), {"WG": 128, "ROWS": 4, "T_TILE": 2}),
@@ -82,6 +88,19 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
         if dtype != "q8_0":
             kernels.append(kernel("odd", _odd_grid, lambda c, v=vector: c.K % v != 0, {"ROWS": 4}))
     return kernels
+
+
+def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
+    """Return the kernels of matmul or matmul_add that multiply many rows, rounded to int8, with q8_0 weights."""
+
+    def kernel(least: int, most: int, *variants: Mapping[str, int]) -> Kernel:
+        return Kernel(
+            f"{name}_q8_0_int8", uniforms, _int8_grid, {"w": "q8_0"}, lambda c: least <= c.T <= most, variants,
+            splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
+        )  # fmt: skip
+
+    square = {"TM": 4, "TN": 4, "LINES": 16, "STEP": 1}
+    return [kernel(FEW_ROWS + 1, 1 << 20, square, {"TM": 8, "TN": 4, "LINES": 16, "STEP": 2})]
 
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:

@@ -37,7 +37,7 @@ fn expert_tiled(expert: u32, quads: u32, lane: u32) {
     }
     batch = min(count, BATCH);
     var sums = array<array<f32, TN>, TM>();
-    tile_product(&sums, quads, lane);
+    tile_product(&sums, quads, batch, lane);
     for (var i = 0u; i < TM; i++) {
       let m = i * 16u + lane / 16u;
       if (m < batch) {

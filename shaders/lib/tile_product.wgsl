@@ -1,7 +1,10 @@
 // tile_product: adds the products of 16 * TM rows of x with 16 * TN weight rows to sums, TM x TN of them for each of 16 x 16
 // lanes, through tiles of 32 values of K in workgroup memory. Lane l gets rows 16 i + l / 16 of x, 16 j + l % 16 of w. The
 // caller defines TM, TN, x (array of vec4), x_row(m), w_row(n) (rows to read, always within bounds) and the lib quad_*
-// (weight_quad). `quads` is K / 4. Ends with a barrier.
+// (weight_quad). Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
+
+const LINES: u32 = 16u;
+const COLUMNS: u32 = 16u;
 
 const X_LOADS: u32 = (TM + 1u) / 2u;
 const W_LOADS: u32 = (TN + 1u) / 2u;
@@ -14,7 +17,7 @@ fn swizzled(row: u32, quad: u32) -> u32 {
   return row * 8u + (quad ^ (row % 8u));
 }
 
-fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, lane: u32) {
+fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows: u32, lane: u32) {
   let column = lane % 16u;
   let line = lane / 16u;
   // A lane loads a quad of rows lane / 8, lane / 8 + 32, ..; those of the next tile are under way while this one is used.
@@ -50,9 +53,11 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, lane
           right[j] = w_tile[swizzled(j * 16u + column, q)];
         }
         for (var i = 0u; i < TM; i++) {
-          let left = x_tile[swizzled(i * 16u + line, q)];
-          for (var j = 0u; j < TN; j++) {
-            (*sums)[i][j] += dot(left, right[j]);
+          if (i * 16u < rows) {
+            let left = x_tile[swizzled(i * 16u + line, q)];
+            for (var j = 0u; j < TN; j++) {
+              (*sums)[i][j] += dot(left, right[j]);
+            }
           }
         }
       }
