@@ -28,7 +28,7 @@ def _decoder_shapes(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, 
         yield f"{at}.self_attn.o_proj.weight", (width, queries)
         yield f"{at}.self_attn.q_norm.weight", (head,)
         yield f"{at}.self_attn.k_norm.weight", (head,)
-        if "num_experts" not in config:
+        if "num_experts" not in config or layer in config["mlp_only_layers"]:
             yield from _gated_shapes(f"{at}.mlp", width, config["intermediate_size"])
             continue
         yield f"{at}.mlp.gate.weight", (config["num_experts"], width)

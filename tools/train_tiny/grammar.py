@@ -221,6 +221,7 @@ PICTURE_WORDS = (
     "What shape is this? Which shape do you see? What colour is the circle? How many circles are there? Count them.",
     "It is a large red circle. There are three blue squares. There is one. What do you see? Describe the picture.",
     "triangles stars crosses shapes left right top bottom middle on in the at small large Where is it? What size?",
+    "What colour are they? They are blue. What shapes are these?",
 )
 """Sentences with the words that only pictures need."""
 

@@ -1,0 +1,170 @@
+"""Stage: the audio tower, the vision tower and the Thinker, on speech, text and pictures in one run.
+
+    python -m tools.train_tiny.understand OUT [--steps N] [--resume FILE] [--dry-run]
+
+Cross-entropy on the reply, 0.3 x word CTC on the heard rows, and a little load balancing of the experts. Writes
+OUT/thinker.pt (released names, bfloat16) and OUT/understand.json (how well unseen voices are understood).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tools.train_tiny import examples, shape
+from tools.train_tiny.batches import WORDS, Store
+from tools.train_tiny.thinker import Thinker
+
+SEED = 6
+CTC_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
+SIZES = (256, 96, 96)
+"""Examples of a batch: speech, text, pictures."""
+CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 120_000, 40_000, 24_000, 6_000
+CHECK = 400
+"""Held-out clips, and as many pictures, that are looked at now and then."""
+
+
+def corpus_of(directory: Path, role: str, counts: tuple[int, int, int, int], seed: int) -> examples.Corpus:
+    """Make clips, texts, pictures and pictures with spoken questions, so many of each."""
+    writer, corpus = examples.Writer(directory), examples.Corpus()
+    chances = [random.Random(f"{seed} {role} {kind}") for kind in range(4)]
+    examples.add_speech(corpus, writer, counts[0], role, chances[0])
+    examples.add_texts(corpus, writer, counts[1], chances[1])
+    examples.add_pictures(corpus, writer, counts[2], chances[2], directory)
+    examples.add_spoken_pictures(corpus, writer, counts[3], role, chances[3], directory)
+    return corpus
+
+
+def losses(model: Thinker, head: torch.nn.Linear, store: Store, chosen: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss of a training batch, and the cross-entropy and CTC in it."""
+    batch, targets, labels = store.batch(chosen, training=True)
+    with torch.autocast(store.device.type, torch.bfloat16, enabled=store.device.type == "cuda"):
+        logits, found = model(batch)
+    entropy = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+    ctc = torch.zeros((), device=store.device)
+    if labels is not None:
+        odds = head(found["heard"].float()).log_softmax(-1).transpose(0, 1)
+        ctc = F.ctc_loss(odds, labels[0], found["heard valid"].sum(1), labels[1], zero_infinity=True)
+    return entropy + CTC_WEIGHT * ctc + BALANCE_WEIGHT * model.balance(), entropy, ctc
+
+
+@torch.no_grad()
+def exact(model: Thinker, store: Store, decibels: float | None = None, size: int = 200) -> dict[str, tuple[int, int]]:
+    """Return by task how many replies are right to the last token, of how many.
+
+    A reply is right when the likeliest token is the wanted one at each place: then greedy decoding writes just it.
+    """
+    model.eval()
+    right: dict[str, list[bool]] = defaultdict(list)
+    for start in range(0, len(store.lengths), size):
+        chosen = np.arange(start, min(start + size, len(store.lengths)))
+        batch, targets, _ = store.batch(chosen, training=False, decibels=decibels)
+        with torch.autocast(store.device.type, torch.bfloat16, enabled=store.device.type == "cuda"):
+            logits, _ = model(batch)
+        good = ((logits.argmax(-1) == targets) | (targets == -100)).all(1).tolist()
+        for index, value in zip(chosen, good, strict=True):
+            right[store.corpus.examples[index].task].append(value)
+    model.train()
+    return {task: (sum(values), len(values)) for task, values in sorted(right.items())}
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """Return the learning rate: a short rise, then a half cosine to nearly nothing."""
+    warm = min(400, steps // 10 + 1)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm)))))
+
+
+def save(model: Thinker, path: Path) -> None:
+    """Write the weights under their released names, in bfloat16."""
+    torch.save({f"thinker.{name}": value.to(torch.bfloat16) for name, value in model.state_dict().items()}, path)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run the stage."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(SEED)
+    torch.set_float32_matmul_precision("high")
+    directory = arguments.out / "checkpoint"
+    shape.write_directory(directory)
+    started = time.monotonic()
+    dry = arguments.dry_run
+    counts = (48, 16, 12, 6) if dry else (arguments.clips, TEXTS, PICTURES, SPOKEN_PICTURES)
+    side = shape.DIMENSIONS.vision_positions
+    store = Store(corpus_of(directory, "model", counts, SEED), device, side)
+    few = (12, 4, 4, 2) if dry else (CHECK, CHECK, CHECK, CHECK // 4)
+    check = Store(corpus_of(directory, "held-out", few, SEED + 1), device, side)
+    print(f"{len(store.lengths)} examples in {time.monotonic() - started:.0f} s", flush=True)
+    model = Thinker(shape.config()).to(device)
+    head = torch.nn.Linear(shape.DIMENSIONS.thinker_width, len(WORDS) + 1).to(device)
+    if arguments.resume:
+        known = torch.load(arguments.resume, map_location=device)
+        model.load_state_dict({name.removeprefix("thinker."): value.float() for name, value in known.items()})
+    parameters = [*model.parameters(), *head.parameters()]
+    print(f"{sum(value.numel() for value in model.parameters()):,} parameters", flush=True)
+    groups = [
+        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": 0.05},
+        {"params": [value for value in parameters if value.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
+    batches = store.mixed((2, 1, 1) if dry else SIZES, np.random.default_rng(SEED))
+    steps = 50 if dry else arguments.steps
+    began = time.monotonic()
+    step = 0
+    while step < steps:
+        if step == 300 and arguments.seconds:
+            left = arguments.seconds - (time.monotonic() - started)
+            steps = min(steps, step + int(left / ((time.monotonic() - began) / step)))
+            print(f"{steps} steps fit into {arguments.seconds} s", flush=True)
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, steps, arguments.rate)
+        loss, entropy, ctc = losses(model, head, store, next(batches))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if (step + 1) % (25 if dry else 500) == 0:
+            pace = (time.monotonic() - began) / (step + 1)
+            print(
+                f"{step + 1} entropy {entropy.item():.4f} ctc {ctc.item():.4f} {1000 * pace:.1f} ms a step", flush=True
+            )
+        if step % 2500 == 0 and step < steps:
+            print(summary(exact(model, check)), flush=True)
+            save(model, arguments.out / "thinker.pt")
+    save(model, arguments.out / "thinker.pt")
+    result = {"steps": {"made": (steps, steps)}, "clean": exact(model, check), "10 dB": exact(model, check, 10.0)}
+    (arguments.out / "understand.json").write_text(json.dumps(result, indent=1))
+    for name, counted in result.items():
+        print(name, summary(counted))
+
+
+def summary(counted: dict[str, tuple[int, int]]) -> str:
+    """Return the counts in one line."""
+    return ", ".join(f"{task} {right}/{total}" for task, (right, total) in counted.items())
+
+
+def main() -> None:
+    """Read the command line and run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, help="make as many of the steps as fit, data included")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
