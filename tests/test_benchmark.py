@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from omni_rt.benchmark import call
 from omni_rt.benchmark import ops as benchmark
+from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.errors import DeviceError, InputError
 from omni_rt.ops.contract import TABLE
@@ -14,8 +16,8 @@ from omni_rt.ops.contract import TABLE
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read and spread little: these tests are about what is reported, not about speed."""
     monkeypatch.setattr(benchmark, "READ_BYTES", dict.fromkeys(benchmark.READ_BYTES, 1 << 22))
-    monkeypatch.setattr(benchmark, "SPREAD", 1 << 20)
-    monkeypatch.setattr(benchmark, "WARM_SECONDS", 0.0)
+    monkeypatch.setattr(call, "SPREAD", 1 << 20)
+    monkeypatch.setattr(call, "WARM_SECONDS", 0.0)
 
 
 def test_timing_says_what_ran_how_long_and_what_share_of_reading(device: Device) -> None:
@@ -54,6 +56,35 @@ def test_every_op_names_sizes_of_real_models(name: str) -> None:
     assert TABLE[name].bench, f"{name} has no bench: nobody would notice when it becomes slow"
 
 
-def test_rows_of_the_table_line_up(cpu: Device) -> None:
-    lines = benchmark.format_table(benchmark.run(cpu, ["silu_mul"], seconds=0.01)).splitlines()
-    assert len({len(line) for line in lines}) == 1 and lines[0].endswith("of reading")
+def test_rows_of_the_table_line_up(device: Device) -> None:
+    lines = benchmark.format_table(benchmark.run(device, ["silu_mul"], seconds=0.01)).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[0].endswith("NumPy us  ratio" if device.kind == "cpu" else "GFLOP/s")
+
+
+def test_numpy_is_timed_beside_c_on_a_cpu(cpu: Device) -> None:
+    timing = benchmark.run(cpu, ["silu_mul"], seconds=0.01)[1]
+    assert timing.kernel != "numpy" and timing.numpy_microseconds is not None
+    assert timing.numpy_microseconds != timing.microseconds
+    with open_device("cpu", level="numpy") as plain:
+        timing = benchmark.run(plain, ["silu_mul"], seconds=0.01)[1]
+    assert (timing.kernel, timing.numpy_microseconds) == ("numpy", timing.microseconds)
+
+
+def test_operations_are_counted_where_a_product_is(cpu: Device) -> None:
+    dims = {"T": 3, "N": 64, "K": 96}
+    timing = benchmark._time(cpu, call.OpCall(TABLE["matmul"], dims, {"x": "f32", "w": "q8_0"}), 0.01, 1.0)
+    assert timing.gflops == pytest.approx(2 * 3 * 64 * 96 / timing.microseconds / 1e3)
+    assert benchmark.run(cpu, ["silu"], seconds=0.01)[1].gflops is None
+
+
+def test_changed_operands_are_checked_too(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TABLE["kv_append"], "body", lambda *operands: None)
+    with pytest.raises(DeviceError, match=r"kv_append on wgpu .* computes \w+ wrongly"):
+        benchmark.run(gpu, ["kv_append"], seconds=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "q8_0"])
+def test_values_are_what_a_dtype_holds_so_that_uploading_rounds_nothing(cpu: Device, dtype: str) -> None:
+    made = call.OpCall(TABLE["matmul"], {"T": 1, "N": 64, "K": 96}, {"x": "f32", "w": dtype})
+    assert (made.upload(cpu)[1].numpy() == made.host[1]).all()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, astuple
-from pathlib import Path
-
 import click
 
+from omni_rt.command.bench_kernels import isa, tune
 from omni_rt.command.options import device_option, open_named, report_options
 from omni_rt.command.report import Report, table
-from omni_rt.errors import DeviceError
 
 
 @click.group()
 def bench() -> None:
     """Measure ops and whole models. The device's own streaming-read bandwidth is measured in the same run."""
+
+
+bench.add_command(isa)
+bench.add_command(tune)
 
 
 @bench.command(
@@ -109,12 +106,17 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
-@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.5, show_default=True, help="Time for each size.")
+@click.option("--seconds", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Time for each size.")
 @device_option
 @report_options
 def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Report) -> None:
-    """Time ops at the sizes of real models: us, GB/s, and the share of what reading alone reaches."""
+    """Time ops at the sizes of real models: us, GB/s, the share of what reading alone reaches, and GFLOP/s.
+
+    On the CPU the NumPy bodies are timed too: the ratio says how many times faster C is. Each result is compared with
+    the NumPy body first.
+    """
     from omni_rt.benchmark.ops import format_table, timings
+    from omni_rt.benchmark.revision import revision
     from omni_rt.ops.contract import TABLE
 
     if unknown := sorted(set(names) - set(TABLE)):
@@ -124,80 +126,10 @@ def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Repor
         for timing in timings(opened, names or None, seconds=seconds):
             found.append(timing)
             if report.as_json:
-                report.result(timing.as_json() | {"device": opened.name})
+                report.result(timing.as_json() | {"device": opened.name, "commit": revision()})
             else:
                 report.note(f"{timing.op} {timing.kernel}: {timing.microseconds:.1f} us")
         name = opened.name
     if not report.as_json:
-        click.echo(f"on {name}")
+        click.echo(f"on {name}, commit {revision()}, {seconds:g} s each")
         click.echo(format_table(found))
-
-
-@bench.command(
-    epilog="""\b
-Examples:
-  omni-rt bench isa
-  omni-rt bench isa matmul --family gfx1201
-  omni-rt bench isa --output bench/results/gfx1151-offline.csv
-"""
-)
-@click.argument("names", nargs=-1, metavar="[NAME...]")
-@click.option("--family", default="gfx1151", show_default=True, help="The GPU, as the RADV driver calls it.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table there, as CSV.")
-@click.option("--statistics", type=click.Path(path_type=Path), hidden=True, help="What the offline driver writes.")
-@report_options
-def isa(names: tuple[str, ...], family: str, output: Path | None, statistics: Path | None, report: Report) -> None:
-    """Compile every kernel and variant for an AMD GPU that is not here: registers, spills, occupancy, code size.
-
-    NAMEs are ops or kernels. Fails when one does not compile, spills registers or needs scratch memory. Runs from a
-    checkout, on Debian 12 or with Mesa 25: see tools/offline_radv/README.md.
-    """
-    from omni_rt.benchmark import isa as benchmark
-
-    if not (wanted := benchmark.pipelines(names)):
-        raise click.UsageError(f"no op and no kernel is called {' or '.join(names)}; omni-rt ops lists them")
-    if statistics is None:
-        click.get_current_context().exit(_under_offline_driver(family, names, output, report))
-    from omni_rt.devices.webgpu import WebGpuDevice, adapters
-
-    rows, complaints = [], []
-    with WebGpuDevice(adapters()[0]) as device:
-        compiler = benchmark.Compiler(device, statistics)
-        for pipeline in wanted:
-            if report.verbose:
-                report.note(str(pipeline))
-            try:
-                rows.append(compiler.compile(pipeline))
-            except DeviceError as error:
-                complaints.append(f"{pipeline}: {error}")
-        name = device.name
-    complaints += [complaint for row in rows if (complaint := row.complaint())]
-    if output is not None:
-        benchmark.write_csv(output, rows)
-    if report.as_json:
-        for row in rows:
-            report.result(asdict(row) | {"device": name})
-    elif output is None:
-        click.echo(table([benchmark.HEADER, *([str(value) for value in astuple(row)] for row in rows)]))
-    report.note(f"{len(rows)} pipelines compiled for {name}" + (f"; the table is in {output}" if output else ""))
-    if complaints:
-        raise click.ClickException(f"{len(complaints)} of {len(wanted)} pipelines are unfit:\n" + "\n".join(complaints))
-
-
-def _under_offline_driver(family: str, names: Sequence[str], output: Path | None, report: Report) -> int:
-    """Run `bench isa` in a process under tools/offline_radv and return its exit code."""
-    import omni_rt
-
-    tool = Path(omni_rt.__file__).parent.parent / "tools" / "offline_radv" / "offline-radv"
-    if not tool.is_file():
-        raise click.ClickException(f"bench isa runs from a checkout of omni-rt: {tool} is not there")
-    with tempfile.TemporaryDirectory() as directory:
-        statistics = ["--statistics", str(Path(directory) / "statistics.jsonl")]
-        arguments = [*names, *(["--output", str(output)] if output else []), *statistics]
-        chosen = {"--json": report.as_json, "--quiet": report.quiet, "--verbose": report.verbose}
-        arguments += [option for option, wanted in chosen.items() if wanted]
-        program = [sys.executable, "-m", "omni_rt", "bench", "isa", *arguments]
-        code = subprocess.run([str(tool), "--family", family, *statistics, *program]).returncode
-    if code < 0:
-        raise click.ClickException(f"the compiler for {family} was stopped by signal {-code}; -v names the kernel")
-    return code

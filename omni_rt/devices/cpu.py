@@ -128,9 +128,11 @@ class CpuDevice(Device):
             uniforms = self.pool.pack([call.dims[name] for name in chosen.uniforms])
         return Plan(body, uniforms, outputs, {name: call.dims[name] for name in op.attributes})
 
-    def kernel(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> str:
+    def kernel(
+        self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, int]]:
         chosen = self.choose(op, op.bind([t.shape for t in operands], [t.dtype for t in operands], attributes))
-        return NUMPY if chosen is None or self.pool is None else chosen.function
+        return (NUMPY if chosen is None or self.pool is None else chosen.function), {}
 
     def choose(self, op: Op, call: Call) -> Native | None:
         """Return the first C body declared for the op that takes the call here."""

@@ -77,9 +77,11 @@ class Device(ABC):
     def run(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
         """Run an op and return its outputs."""
 
-    def kernel(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> str:
-        """Return the name of the kernel that would run a call: "numpy" when it is the op's own body."""
-        return "numpy"
+    def kernel(
+        self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, int]]:
+        """Return the name and variant of the kernel that would run a call: "numpy" when it is the op's own body."""
+        return "numpy", {}
 
     @abstractmethod
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -50,6 +50,7 @@ class Pipelines:
         self._name = name
         self._create_module = create_module
         self._storage = gpu.limits["max-compute-workgroup-storage-size"]
+        self._invocations = gpu.limits["max-compute-invocations-per-workgroup"]
         self._binding = gpu.limits["max-storage-buffer-binding-size"]
         self._pipelines: dict[Any, tuple[Any, Any]] = {}
         self._params: dict[bytes, Params] = {}
@@ -90,6 +91,12 @@ class Pipelines:
                 raise DeviceError(reason) from error
             self._pipelines[key] = (pipeline, layout)
         return self._pipelines[key]
+
+    def fits(self, name: str, variant: Mapping[str, int]) -> bool:
+        """Say whether a shader's variant keeps within the adapter's workgroup storage and invocations."""
+        source, _ = shader.specialise(shader.load_source(name), variant)
+        invocations = shader.invocations(source, variant)
+        return shader.workgroup_storage(source, variant) <= self._storage and invocations <= self._invocations
 
     def own(self, name: str) -> tuple[Any, Any]:
         """Return (pipeline, bind group layout) of one of OWN_KERNELS."""

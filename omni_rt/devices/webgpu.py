@@ -185,13 +185,19 @@ class WebGpuDevice(Device):
         plan = self._planned(op, operands, attributes)
         if plan is None:
             return self._fall_back(op, operands, attributes)
+        return self.launch(op, plan, operands)
+
+    def launch(self, op: Op, plan: Plan, operands: Sequence[Tensor]) -> Any:
+        """Run a planned call and return its outputs."""
         outputs = tuple(self._empty(shape, dtype) for shape, dtype in plan.outputs)
         self.dispatch(op, plan, operands, outputs)
         return None if not outputs else outputs[0] if len(outputs) == 1 else outputs
 
-    def kernel(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> str:
+    def kernel(
+        self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]
+    ) -> tuple[str, Mapping[str, int]]:
         plan = self._planned(op, operands, attributes)
-        return plan.kernel.shader if plan else super().kernel(op, operands, attributes)
+        return (plan.kernel.shader, plan.variant) if plan else super().kernel(op, operands, attributes)
 
     def _planned(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Plan | None:
         key = (op.name, tuple([(t.shape, t.dtype, len(t.parts)) for t in operands]), tuple(attributes.items()))
@@ -204,8 +210,7 @@ class WebGpuDevice(Device):
         split = {o.name for o, t in zip(op.operands, operands, strict=True) if t.parts}
         for kernel in op.kernels:
             if self.accepts(kernel, call) and split <= {kernel.splits}:
-                chosen = self._tuned.get(kernel.shader, 0)
-                return self.plan(op, kernel, kernel.variants[min(chosen, len(kernel.variants) - 1)], call, operands)
+                return self.plan(op, kernel, self._tuned.variant(kernel, call, self.pipelines.fits), call, operands)
         return None
 
     def accepts(self, kernel: Kernel, call: Call) -> bool:

@@ -99,6 +99,13 @@ def attention_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapp
     }
 
 
+def attention_flops(call: Call) -> float:
+    """Return the operations of T queries at the end of S positions: two products with the keys that each may see."""
+    rule = {"causal": call.causal, "window": call.window, "block": call.block}
+    runs = [visible_positions(call.S, call.T, t, call.S, **rule) for t in range(call.T)]
+    return 4 * call.H * call.D * sum(last - first for first, last in runs)
+
+
 def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) -> dict[str, Any]:
     """Return a call of T, S, (H, G) and D, causal unless told otherwise."""
     rules = {"causal": bool(rule.get("causal", 1)), "window": rule.get("window", 0), "block": rule.get("block", 0)}
@@ -134,9 +141,10 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
         attention_call(17, 40, (1, 1), 4, window=20),
     ],
     example=attention_example,
+    flops=attention_flops,
     bench=(
         attention_call(1, 4096, (32, 4), 128),  # Qwen3-Omni thinker, one decode step
-        attention_call(1, 512, (16, 8), 128),  # Qwen3-TTS talker, one decode step
+        attention_call(1, 1024, (16, 8), 128),  # Qwen3-TTS talker, one decode step
         attention_call(512, 4096, (32, 4), 128),  # Qwen3-Omni thinker, prefill
         attention_call(900, 900, (20, 20), 64, causal=0, block=104),  # Qwen3-Omni audio encoder
         attention_call(1024, 1024, (16, 16), 72, causal=0),  # Qwen3-Omni vision encoder

@@ -150,6 +150,7 @@ class Op:
         example: Example | None,
         bench: Sequence[Mapping[str, Any]],
         touched: Mapping[str, Callable[[Mapping[str, Any]], float]],
+        flops: Callable[[Call], float] | None,
     ) -> None:
         self.name = body.__name__
         self.signature = signature
@@ -161,6 +162,7 @@ class Op:
         self.example = example
         self.bench = tuple(bench)
         self.touched = dict(touched)
+        self.flops = flops
         left, right = signature.split("->")
         self.operands = _parse(left)
         self.outputs = _parse(right)
@@ -242,16 +244,20 @@ def op(
     example: Example | None = None,
     bench: Sequence[Mapping[str, Any]] = (),
     touched: Mapping[str, Callable[[Mapping[str, Any]], float]] | None = None,
+    flops: Callable[[Call], float] | None = None,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op: decorate its NumPy body with the signature and all that is known about it.
 
     `domain` lists the calls that the parity tests make, each a mapping of every input symbol and attribute to a value.
     `bench` lists calls of real models in the same form. `example` makes the operands that must obey a rule. `touched`
     says which share of an operand a call reads, by its extents, where that is not all (rows chosen from a table).
+    `flops` counts a call's multiplications and additions, where they may be what takes the time.
     """
 
     def declare(body: Callable[..., Any]) -> Op:
-        declared = Op(signature, body, kernels, natives, mutates, tolerance, domain, example, bench, touched or {})
+        declared = Op(
+            signature, body, kernels, natives, mutates, tolerance, domain, example, bench, touched or {}, flops
+        )
         if declared.name in TABLE:
             raise TypeError(f"the op {declared.name} is declared twice")
         TABLE[declared.name] = declared

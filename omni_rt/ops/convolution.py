@@ -119,6 +119,7 @@ def _natives(name: str, *uniforms: str) -> list[Native]:
         {"T": 77, "C": 36, "P": 4, "N": 20, "J": 3, "I": 36, "stride": 2, "dilation": 2, "right": 2},
         {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
     ),
+    flops=lambda c: 2 * _conv1d_shape(c)[0] * c.N * c.J * c.I,
     bench=(
         # Code2Wav of Qwen3-Omni and the codec of Qwen3-TTS, four frames and one: the widest and the narrowest block.
         {"T": 128, "C": 768, "P": 18, "N": 768, "J": 7, "I": 768, "stride": 1, "dilation": 3, "right": 0},
@@ -168,6 +169,7 @@ def conv1d(
         {"T": 37, "C": 36, "P": 2, "M": 2, "N": 12, "Q": 3},
         {"T": 130, "C": 64, "P": 1, "M": 5, "N": 28, "Q": 2},
     ),
+    flops=lambda c: 2 * c.T * c.M * c.N * c.Q * c.C,
     bench=(
         # The upsamplers of Code2Wav of Qwen3-Omni, four frames: the first and the last.
         {"T": 16, "C": 1536, "P": 1, "M": 8, "N": 768, "Q": 2},
@@ -204,6 +206,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any, *, as_rows: int = 0) -> 
         {"B": 3, "H": 9, "W": 11, "C": 36, "N": 20, "J": 3, "L": 3, "stride": 2, "pad": 1},
         {"B": 1, "H": 11, "W": 10, "C": 32, "N": 100, "J": 3, "L": 3, "stride": 1, "pad": 2},
     ),
+    flops=lambda c: 2 * _conv2d_shape(c)[0] * c.N * c.J * c.L * c.C,
     bench=(
         # The audio stem of Qwen3-Omni, one chunk of 100 frames: 128 x 100 x 1 -> 64 x 50 x 480 -> 32 x 25 x 480.
         {"B": 1, "H": 128, "W": 100, "C": 1, "N": 480, "J": 3, "L": 3, "stride": 2, "pad": 1},

@@ -26,6 +26,7 @@ def _product_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
         {"T": 150, "E": 3, "A": 2, "I": 32, "N": 65},
     ),
     example=choose_experts,
+    flops=lambda c: 2 * c.T * c.A * c.I * c.N,
     bench=(
         {"T": 256, "E": 128, "A": 8, "I": 768, "N": 2048},  # Qwen3-Omni Thinker, a prompt
     ),

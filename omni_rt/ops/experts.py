@@ -147,6 +147,7 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
     ),
     example=choose_experts,
     touched={"w": lambda c: c["T"] * c["A"] / c["E"]},
+    flops=lambda c: 4 * c.T * c.A * c.I * c.K,
     bench=(
         {"T": 1, "E": 128, "A": 8, "I": 768, "K": 2048},  # Qwen3-Omni Thinker
         {"T": 1, "E": 128, "A": 6, "I": 384, "K": 1024},  # Qwen3-Omni Talker
@@ -177,6 +178,7 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     ),
     example=choose_experts,
     touched={"w": lambda c: c["T"] * c["A"] / c["E"]},
+    flops=lambda c: 2 * c.T * c.A * c.I * c.N,
     bench=(
         {"T": 1, "E": 128, "A": 8, "I": 768, "N": 2048},  # Qwen3-Omni Thinker
         {"T": 1, "E": 128, "A": 6, "I": 384, "N": 1024},  # Qwen3-Omni Talker

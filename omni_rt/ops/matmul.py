@@ -127,6 +127,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 1, "N": 40, "K": 96, "as_rows": 8},
         {"T": 3, "N": 40, "K": 96, "as_rows": 200},
     ),
+    flops=lambda c: 2 * c.T * c.N * c.K,
     bench=(
         {"T": 1, "N": 2048, "K": 4096},  # output projection of the Qwen3-Omni Thinker
         {"T": 1, "N": 152064, "K": 2048},  # its logits
@@ -159,6 +160,7 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
         {"T": 1, "N": 40, "K": 96, "R": 1, "as_rows": 8},
         {"T": 3, "N": 40, "K": 96, "R": 3, "as_rows": 200},
     ),
+    flops=lambda c: 2 * c.T * c.N * c.K,
     bench=(
         {"T": 1, "N": 2048, "K": 4096, "R": 1},  # output projection and residual of the Qwen3-Omni Thinker
         {"T": 100, "N": 5120, "K": 1280, "R": 1},  # first feed-forward layer of its audio tower

@@ -49,6 +49,7 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
         {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
         {"T": 1, "K": 32, "N": 5, "epsilon": 1e-6},
     ),
+    flops=lambda c: 2 * c.T * c.N * c.K,
     bench=(
         {"T": 1, "K": 2048, "N": 5120, "epsilon": 1e-6},  # queries, keys and values of the Qwen3-Omni Thinker
         {"T": 1, "K": 1024, "N": 4096, "epsilon": 1e-6},  # of the code predictors
@@ -70,6 +71,7 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
         {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},
         {"T": 1, "K": 32, "I": 5, "epsilon": 1e-6},
     ),
+    flops=lambda c: 4 * c.T * c.I * c.K,
     bench=({"T": 1, "K": 1024, "I": 3072, "epsilon": 1e-6},),  # code predictors of Qwen3-Omni and Qwen3-TTS
 )
 def norm_gate_up(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:

@@ -13,6 +13,7 @@ from omni_rt.ops.attention import (
     attention,
     attention_call,
     attention_example,
+    attention_flops,
     run_kernels,
     visible_positions,
 )
@@ -57,6 +58,7 @@ def _merge_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping
         attention_call(3, 140, (3, 3), 64, causal=0, block=100) | {"parts": 3},
     ],
     example=attention_example,
+    flops=attention_flops,
     bench=(
         attention_call(1, 4096, (32, 4), 128) | {"parts": 32},  # Qwen3-Omni thinker, one decode step
         attention_call(1, 1024, (16, 8), 128) | {"parts": 8},  # Qwen3-TTS talker, one decode step
