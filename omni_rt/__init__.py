@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from omni_rt.models.qwen3_tts.session import TextToSpeech
     from omni_rt.placement import DevicePlacement, OmniConfig, WeightFormat
     from omni_rt.prompt import Prompt, Video
+    from omni_rt.quantize_files import quantize
     from omni_rt.results import (
         AudioChunk,
         AudioOutput,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "load": "omni_rt.loading",
     "open_device": "omni_rt.devices",
+    "quantize": "omni_rt.quantize_files",
     "ops": "omni_rt.ops",
     "Tensor": "omni_rt.tensor",
     "Prompt": "omni_rt.prompt",
@@ -97,6 +99,7 @@ __all__ = [
     "load",
     "open_device",
     "ops",
+    "quantize",
 ]
 
 

@@ -7,23 +7,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
-from omni_rt.errors import InputError, ModelFormatError, ModelNotFoundError, UnsupportedError
+from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.files import read_json
 from omni_rt.io.hub import resolve
-from omni_rt.io.safetensors import SafetensorsCheckpoint
-from omni_rt.models.qwen3_omni.components import load_components as load_omni
-from omni_rt.models.qwen3_omni.components import planned_bytes as omni_bytes
-from omni_rt.models.qwen3_omni.config import MODEL_TYPE as OMNI
-from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.model_files import OmniFiles, TtsFiles, open_model
+from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
-from omni_rt.models.qwen3_tts.components import load_components as load_tts
-from omni_rt.models.qwen3_tts.components import planned_bytes as tts_bytes
-from omni_rt.models.qwen3_tts.config import MODEL_TYPE as TTS
-from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
+from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.placement import DevicePlacement, OmniConfig, WeightFormat
 from omni_rt.sampling import Sampling
@@ -46,7 +39,7 @@ def load(
     level: str = "",
     progress: Progress | None = None,
 ) -> OmniOrchestrator | TextToSpeech:
-    """Load a model: "tiny", a directory in Hugging Face layout, or org/repo[@revision].
+    """Load a model: "tiny", a directory in Hugging Face layout or one that `quantize` wrote, or org/repo[@revision].
 
     `device` is "auto", "cpu", "wgpu" or "wgpu:1"; `placement` moves single components elsewhere. `quant` "q8_0"
     quantises while loading. `context` is the longest conversation in tokens, `max_memory` a budget in bytes for each
@@ -66,12 +59,16 @@ def load(
             ) from None
     quant = "q8_0" if quant == WeightFormat.Q8_0 else None
     directory = resolve(str(ref), local_files_only=local_files_only)
-    family = _family(directory)
+    files = open_model(directory, quant)
     open_named = partial(open_device, strict=strict, max_memory=max_memory, threads=threads, level=level)
     devices = _open_devices(device, placement or OmniConfig(), open_named)
     report = progress or (lambda done, total: None)
     try:
-        model = family(directory, devices, quant, context, report)
+        model: OmniOrchestrator | TextToSpeech
+        if isinstance(files, OmniFiles):
+            model = _load_omni(files, devices, context, report)
+        else:
+            model = _load_tts(files, devices, context, report)
     except BaseException:
         for opened in set(devices.values()):
             opened.close()
@@ -80,52 +77,30 @@ def load(
     return model
 
 
-def _family(directory: Path) -> Callable[..., OmniOrchestrator | TextToSpeech]:
-    """Return the loader of the family that a directory's config.json names."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise ModelNotFoundError(
-            f"{directory}: has no config.json; give the directory of a downloaded Qwen3-Omni or Qwen3-TTS checkpoint"
-        )
-    data: Any = read_json(path)
-    name = data.get("model_type") if isinstance(data, dict) else None
-    families: dict[object, Callable[..., OmniOrchestrator | TextToSpeech]] = {OMNI: _load_omni, TTS: _load_tts}
-    if name not in families:
-        raise UnsupportedError(f"{path}: model_type is {name!r}; this version runs {OMNI}, {TTS}")
-    return families[name]
-
-
-def _load_omni(
-    directory: Path, devices: dict[str, Device], quant: str | None, context: int, progress: Progress
-) -> OmniOrchestrator:
-    config = Qwen3OmniConfig.from_directory(directory)
-    checkpoint = SafetensorsCheckpoint(directory)
-    needed = omni_bytes(checkpoint, config, devices, quant=quant, context=context)
-    _require(needed, directory)
-    components = load_omni(checkpoint, config, devices, quant=quant, context=context, progress=progress)
-    return OmniOrchestrator(directory, config, components, devices)
-
-
-def _load_tts(
-    directory: Path, devices: dict[str, Device], quant: str | None, context: int, progress: Progress
-) -> TextToSpeech:
-    config = Qwen3TtsConfig.from_json(_object(directory / "config.json"))
-    tokenizer = directory / "speech_tokenizer"
-    if not (tokenizer / "config.json").is_file():
-        raise ModelNotFoundError(f"{tokenizer}: has no config.json; the codec of Qwen3-TTS lies there, download it too")
-    codec_config = CodecConfig.from_json(_object(tokenizer / "config.json"))
-    checkpoint, codec = SafetensorsCheckpoint(directory), SafetensorsCheckpoint(tokenizer)
-    _require(tts_bytes(checkpoint, codec, config, devices, quant=quant, context=context), directory)
-    components = load_tts(
-        checkpoint, codec, config, codec_config, devices, quant=quant, context=context, progress=progress
+def _load_omni(files: OmniFiles, devices: dict[str, Device], context: int, progress: Progress) -> OmniOrchestrator:
+    checkpoint, quants = files.main.checkpoint, files.main.quants
+    needed = omni.planned_bytes(checkpoint, files.config, devices, quants=quants, context=context)
+    _require(needed, files.directory)
+    components = omni.load_components(
+        checkpoint, files.config, devices, quants=quants, context=context, progress=progress
     )
-    defaults = generation_defaults(directory / "generation_config.json")
-    return TextToSpeech(directory, config, components, devices, defaults)
+    return OmniOrchestrator(files.directory, files.config, components, devices)
+
+
+def _load_tts(files: TtsFiles, devices: dict[str, Device], context: int, progress: Progress) -> TextToSpeech:
+    checkpoint, codec, quants = files.main.checkpoint, files.codec.checkpoint, files.main.quants | files.codec.quants
+    needed = tts.planned_bytes(checkpoint, codec, files.config, devices, quants=quants, context=context)
+    _require(needed, files.directory)
+    components = tts.load_components(
+        checkpoint, codec, files.config, files.codec_config, devices, quants=quants, context=context, progress=progress
+    )
+    defaults = generation_defaults(files.directory / "generation_config.json")
+    return TextToSpeech(files.directory, files.config, components, devices, defaults)
 
 
 def generation_defaults(path: Path) -> tuple[Sampling, Sampling]:
     """Return how talker and code predictor of Qwen3-TTS pick when a call says nothing; a missing file is fine."""
-    data = _object(path) if path.is_file() else {}
+    data = read_json(path) if path.is_file() else {}
 
     def sampling(prefix: str, drawn: str, penalty: float) -> Sampling:
         if data.get(drawn, True) is False:
@@ -145,13 +120,6 @@ def _require(needed: dict[Device, int], directory: Path) -> None:
     """Raise OutOfMemoryError when a device has not what a model will take."""
     for device, size in needed.items():
         device.ledger.require(size, f"{directory.name} on {device.name}")
-
-
-def _object(path: Path) -> dict[str, Any]:
-    data: Any = read_json(path)
-    if not isinstance(data, dict):
-        raise ModelFormatError(f"{path}: is no JSON object")
-    return data
 
 
 def _open_devices(name: str, placement: OmniConfig, open_named: Callable[[str], Device]) -> dict[str, Device]:

@@ -2,17 +2,28 @@
 
 Two layouts of the same bits: GGUF blocks (34 bytes: scale, then quants) as files hold them, and planes (all quants, all
 scales) as devices compute with them. Rounding is that of the reference quantiser: scale = max|x| / 127 in float32,
-quant = x / scale rounded half away from zero, and only then is the scale stored as f16.
+quant = x / scale rounded half away from zero, and only then is the scale stored as f16. C does it where it is built,
+with the same bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from math import prod
+
 import numpy as np
 
+from omni_rt import native
+from omni_rt.errors import ModelFormatError
 from omni_rt.tensor import BLOCK
 
 BLOCK_BYTES = 2 + BLOCK
 """Bytes of one GGUF block."""
+
+_BAD_VALUE = 3
+"""What a C body returns for values that q8_0 cannot hold."""
+
+_QUANTISERS = {"float32": "quantise_f32", "float16": "quantise_f16", "uint16": "quantise_bf16"}
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,25 +31,36 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError when K is not a multiple of 32.
     """
-    if values.shape[-1] % BLOCK:
-        raise ValueError(f"q8_0 rows come in blocks of {BLOCK}: got rows of {values.shape[-1]}")
-    blocks = np.ascontiguousarray(values, np.float32).reshape(*values.shape[:-1], -1, BLOCK)
-    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = np.float32(1) / scales
-    # A block of zeros, or of values so small that 1 / scale overflows (and the scale is 0 in f16), has quants of zero.
-    inverse[np.isinf(inverse)] = 0
-    scaled = blocks * inverse[..., None]
-    magnitude = np.abs(scaled)
-    floor = np.floor(magnitude)
-    rounded = np.copysign(floor + np.floor(np.float32(2) * (magnitude - floor)), scaled)
-    return rounded.astype(np.int8).reshape(values.shape), scales.astype(np.float16)
+    _require_blocks(values.shape)
+    quants = np.empty(values.shape, np.int8)
+    scales = np.empty((*values.shape[:-1], values.shape[-1] // BLOCK), np.float16)
+    if values.dtype not in (np.float32, np.float16):
+        values = values.astype(np.float32)
+    _quantise_into(values, quants.reshape(-1), scales.reshape(-1))
+    return quants, scales
+
+
+def quantise_blocks(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the GGUF blocks, uint8 [bytes], of rows [N, K] (float32, float16, or the bits of bfloat16 as uint16).
+
+    The second result says whether all values were finite and small enough for an f16 scale.
+    """
+    _require_blocks(values.shape)
+    blocks = np.empty(values.size // BLOCK * BLOCK_BYTES, np.uint8)
+    pool = native.weight_pool()
+    if pool is None:
+        quants, scales = _quantise_numpy(_widened(values))
+        blocks[:] = planes_to_blocks(quants, scales).reshape(-1)
+        return blocks, bool(np.isfinite(scales).all() and np.isfinite(_widened(values)).all())
+    status = _run(pool, _QUANTISERS[values.dtype.name], values, (blocks[2:], blocks), BLOCK_BYTES, BLOCK_BYTES)
+    return blocks, status != _BAD_VALUE
 
 
 def dequantise(quants: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """Return float32 values [..., K] of planes (quants [..., K], scales [..., K / 32])."""
     blocks = quants.reshape(*scales.shape, BLOCK).astype(np.float32)
-    return (blocks * scales.astype(np.float32)[..., None]).reshape(quants.shape)
+    blocks *= scales.astype(np.float32)[..., None]
+    return blocks.reshape(quants.shape)
 
 
 def planes_to_blocks(quants: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -51,7 +73,160 @@ def planes_to_blocks(quants: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 def blocks_to_planes(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return planes (quants int8 [..., K], scales float16 [..., K / 32]) of GGUF blocks, uint8 [..., K / 32 * 34]."""
-    split = blocks.reshape(*blocks.shape[:-1], -1, BLOCK_BYTES)
-    scales = np.ascontiguousarray(split[..., :2]).view(np.float16)[..., 0]
-    quants = np.ascontiguousarray(split[..., 2:]).view(np.int8)
-    return quants.reshape(*blocks.shape[:-1], -1), scales
+    count = blocks.shape[-1] // BLOCK_BYTES
+    quants = np.empty((*blocks.shape[:-1], count * BLOCK), np.int8)
+    scales = np.empty((*blocks.shape[:-1], count), np.float16)
+    _split_into(blocks, quants.reshape(-1), scales.reshape(-1))
+    return quants, scales
+
+
+class Quantised:
+    """A q8_0 matrix on the host that no device holds yet: rows of GGUF blocks, or of floats that are still to quantise.
+
+    `shape` is [..., K]. `pieces` are consecutive rows: uint8 [bytes] blocks of a file, or float32, float16 or (the bits
+    of bfloat16) uint16 [R, K]. Nothing is copied or computed before `fill`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], pieces: Sequence[np.ndarray], *, name: str = "", factors: np.ndarray | None = None
+    ) -> None:
+        """`name` is for errors; `factors` float32 [rows] multiply the scales of each row."""
+        _require_blocks(shape)
+        self.shape = tuple(shape)
+        self.pieces = tuple(pieces)
+        self.name = name
+        self.factors = factors
+        self.ndim = len(self.shape)
+        self.dtype = "q8_0"
+
+    def fill(self, quants: np.ndarray, scales: np.ndarray) -> None:
+        """Write the planes, all of them: quants int8 [size], scales float16 [size / 32].
+
+        Raises ModelFormatError for values that q8_0 cannot hold: infinite, no numbers, or above 8.3 million.
+        """
+        start = 0
+        for piece in self.pieces:
+            count = piece.size // BLOCK_BYTES * BLOCK if piece.dtype == np.uint8 else piece.size
+            inner, outer = quants[start : start + count], scales[start // BLOCK : (start + count) // BLOCK]
+            if piece.dtype == np.uint8:
+                _split_into(piece, inner, outer)
+            elif not _quantise_into(piece, inner, outer):
+                raise ModelFormatError(
+                    f"{self.name}: holds values that are not finite or above 8.3 million, which q8_0 cannot hold; "
+                    "load without quant, or download the checkpoint again"
+                )
+            start += count
+        if self.factors is not None:
+            by_row = scales.reshape(len(self.factors), -1)
+            by_row[...] = by_row.astype(np.float32) * self.factors[:, None]
+
+    def planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the planes (quants int8 [..., K], scales float16 [..., K / 32])."""
+        quants = np.empty(self.shape, np.int8)
+        scales = np.empty((*self.shape[:-1], self.shape[-1] // BLOCK), np.float16)
+        self.fill(quants.reshape(-1), scales.reshape(-1))
+        return quants, scales
+
+    def values(self) -> np.ndarray:
+        """Return the values float32 [..., K] that the planes stand for."""
+        return dequantise(*self.planes())
+
+    def scaled(self, factors: np.ndarray) -> Quantised:
+        """Return the matrix with each row multiplied by its factor float32 [rows], as far as f16 scales can tell."""
+        return Quantised(self.shape, self.pieces, name=self.name, factors=factors)
+
+    def rows(self, start: int, stop: int) -> Quantised:
+        """Return rows [start, stop) of all leading axes taken together, [stop - start, K]."""
+        width = self.shape[-1]
+        factors = None if self.factors is None else self.factors[start:stop]
+        return Quantised((stop - start, width), list(self._cut(start, stop)), name=self.name, factors=factors)
+
+    def _cut(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        width, at = self.shape[-1], 0
+        for piece in self.pieces:
+            flat = piece.reshape(-1, width // BLOCK * BLOCK_BYTES if piece.dtype == np.uint8 else width)
+            first, last = max(start - at, 0), min(stop - at, len(flat))
+            if first < last:
+                yield flat[first:last]
+            at += len(flat)
+
+
+Matrix = np.ndarray | Quantised
+"""Rows on the host: values, or what will be q8_0 planes."""
+
+
+def joined(parts: Sequence[Matrix], shape: Sequence[int]) -> Matrix:
+    """Return matrices of one width one after the other, as one of `shape` [..., K]."""
+    if not any(isinstance(part, Quantised) for part in parts):
+        return np.concatenate([np.asarray(part) for part in parts]).reshape(shape)
+    pieces: list[np.ndarray] = []
+    for part in parts:
+        if isinstance(part, Quantised) and part.factors is not None:
+            raise ValueError("matrices whose rows have factors are not joined")
+        pieces += part.pieces if isinstance(part, Quantised) else (part,)
+    assert sum(prod(part.shape) for part in parts) == prod(shape)
+    return Quantised(shape, pieces, name=next(part.name for part in parts if isinstance(part, Quantised)))
+
+
+def cut_rows(values: Matrix, start: int, stop: int) -> Matrix:
+    """Return rows [start, stop) of a matrix, all its leading axes taken together."""
+    if isinstance(values, Quantised):
+        return values.rows(start, stop)
+    return values.reshape(-1, values.shape[-1])[start:stop]
+
+
+def _require_blocks(shape: Sequence[int]) -> None:
+    if shape[-1] % BLOCK:
+        raise ValueError(f"q8_0 rows come in blocks of {BLOCK}: got rows of {shape[-1]}")
+
+
+def _widened(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.uint16:
+        return np.left_shift(values, np.uint32(16), dtype=np.uint32).view(np.float32)
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _run(pool: native.Pool, body: str, source: np.ndarray, outputs: Sequence[np.ndarray], *strides: int) -> int:
+    """Run a C body of native/blocks.c over all blocks of `source`."""
+    size = BLOCK_BYTES if source.dtype == np.uint8 else BLOCK * source.itemsize
+    planes = [pool.address(np.ascontiguousarray(source))]
+    uniforms = pool.pack([source.nbytes // size, *strides])
+    status: int = pool.run(pool.handle, pool.find(body), planes, [pool.address(o) for o in outputs], uniforms)
+    return status
+
+
+def _quantise_into(values: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> bool:
+    """Quantise rows into flat planes; say whether all values and scales are finite."""
+    pool = native.weight_pool()
+    if pool is not None:
+        return _run(pool, _QUANTISERS[values.dtype.name], values, (quants, scales), BLOCK, 2) != _BAD_VALUE
+    wide = _widened(values)
+    made, stored = _quantise_numpy(wide)
+    quants[:], scales[:] = made.reshape(-1), stored.reshape(-1)
+    return bool(np.isfinite(stored).all() and np.isfinite(wide).all())
+
+
+def _split_into(blocks: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> None:
+    """Take GGUF blocks, uint8, apart into flat planes."""
+    pool = native.weight_pool()
+    if pool is not None:
+        _run(pool, "split_blocks", blocks, (quants, scales), BLOCK, 2)
+        return
+    split = blocks.reshape(-1, BLOCK_BYTES)
+    scales.view(np.uint8).reshape(-1, 2)[...] = split[:, :2]
+    quants.view(np.uint8).reshape(-1, BLOCK)[...] = split[:, 2:]
+
+
+def _quantise_numpy(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the planes of float32 values [..., K]."""
+    blocks = values.reshape(*values.shape[:-1], -1, BLOCK)
+    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        inverse = np.float32(1) / scales
+        # A block of zeros, or of values so small that 1 / scale overflows (and the scale is 0 in f16), has quants of 0.
+        inverse[np.isinf(inverse)] = 0
+        scaled = blocks * inverse[..., None]
+        magnitude = np.abs(scaled)
+        floor = np.floor(magnitude)
+        rounded = np.copysign(floor + np.floor(np.float32(2) * (magnitude - floor)), scaled)
+        return rounded.astype(np.int8).reshape(values.shape), scales.astype(np.float16)

@@ -10,6 +10,8 @@ import numpy as np
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import ModelFormatError
+from omni_rt.quant import Matrix, Quantised, joined
+from omni_rt.quantize_policy import BYTES_PER_VALUE, stored_bytes, stored_type
 from omni_rt.tensor import BLOCK, Tensor
 
 
@@ -22,16 +24,22 @@ class Checkpoint(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
 
+    def dtype(self, name: str) -> str:
+        """Return how a tensor is stored: F32, F16, BF16, Q8_0 or another name of the file format."""
+
     def array(self, name: str) -> np.ndarray:
         """Return a tensor's values: float32, or float16 where it is stored so."""
+
+    def raw(self, name: str) -> np.ndarray:
+        """Return a tensor's bytes as they are stored, uint8."""
 
 
 class Weights:
     """The tensors of one component, placed on its device in the precision that its `quant` asks for.
 
-    quant None keeps the file's precision (bf16 becomes f32, exactly); "q8_0" quantises linear layers whose rows are a
-    multiple of 32 long and stores embeddings and convolutions as f16. Norms, biases, routers and codebooks stay f32.
-    `on_read` is called with four bytes per value of each tensor that is read.
+    quant None keeps the file's precision (bf16 becomes f32, exactly). With "q8_0" each tensor is rounded first to the
+    type that quantize_policy.py gives it, as a quantised file holds it, and only then used; "f16" does the same but
+    leaves linear weights in f16. `on_read` is called with four bytes per value of each tensor that is read.
     """
 
     def __init__(
@@ -71,28 +79,32 @@ class Weights:
         return self.prefix + name in self._names
 
     def array(self, name: str, *shape: int) -> np.ndarray:
-        """Return values on the host [shape] and mark them as read.
+        """Return values on the host [shape], float32 or float16, and mark them as read.
 
         Raises ModelFormatError when the tensor is missing or has another shape than the config implies.
         """
-        full = self.prefix + name
-        if full not in self._names:
-            raise ModelFormatError(f"the checkpoint lacks the tensor {full} {list(shape)} that its config.json implies")
-        stored = self.checkpoint.shape(full)
-        if tuple(stored) != shape:
-            raise ModelFormatError(f"{full} has the shape {list(stored)}, but config.json implies {list(shape)}")
-        if self._on_read is not None and full not in self._read:
-            self._on_read(4 * prod(shape))
-        self._read.add(full)
-        return self.checkpoint.array(full)
+        stored = self._stored(self._found(name, shape))
+        return stored.values() if isinstance(stored, Quantised) else stored
+
+    def rows(self, name: str, outputs: int, inputs: int) -> Matrix:
+        """Return the weight [outputs, inputs] of a linear layer on the host; q8_0 stays q8_0. Errors as `array`."""
+        return self._stored(self._found(name, (outputs, inputs)))
 
     def exact(self, name: str, *shape: int) -> Tensor:
         """Place a tensor as f32: norms, biases, routers, codebooks."""
-        return self.device.weight(np.asarray(self.array(name, *shape), np.float32), "f32")
+        return self.place_exact(self.array(name, *shape))
 
     def linear(self, name: str, outputs: int, inputs: int) -> Tensor:
         """Place the weight [outputs, inputs] of a linear layer."""
-        return self.place_linear(self.array(name, outputs, inputs))
+        return self.place_linear(self.rows(name, outputs, inputs))
+
+    def scaled_linear(self, name: str, outputs: int, inputs: int, factors: np.ndarray) -> Tensor:
+        """Place the weight [outputs, inputs] of a linear layer with each row multiplied by its factor [outputs]."""
+        values = self.rows(name, outputs, inputs)
+        factors = np.asarray(factors, np.float32)
+        if isinstance(values, Quantised):
+            return self.place_linear(values.scaled(factors))
+        return self.place_linear(np.asarray(values, np.float32) * factors[:, None])
 
     def half(self, name: str, *shape: int) -> Tensor:
         """Place an embedding table."""
@@ -109,24 +121,54 @@ class Weights:
 
     def fused(self, names: Iterable[str], outputs: Sequence[int], inputs: int) -> Tensor:
         """Place several linear weights as one: their rows one after the other [sum(outputs), inputs]."""
-        parts = [self.array(name, rows, inputs) for name, rows in zip(names, outputs, strict=True)]
-        return self.place_linear(np.concatenate(parts))
+        parts = [self.rows(name, count, inputs) for name, count in zip(names, outputs, strict=True)]
+        return self.place_linear(joined(parts, (sum(outputs), inputs)))
 
-    def place_linear(self, values: np.ndarray) -> Tensor:
+    def place_linear(self, values: Matrix) -> Tensor:
         """Place the values of a linear layer [..., inputs], quantised if asked and possible."""
         quantised = self.quant == "q8_0" and values.shape[-1] % BLOCK == 0
-        return self.device.weight(values, "q8_0" if quantised else self._plain(values))
+        if isinstance(values, Quantised) or quantised:
+            return self.device.weight(values, "q8_0")
+        return self.place_half(values) if self.quant == "f16" else self.place_stored(values)
 
     def place_half(self, values: np.ndarray) -> Tensor:
         """Place an embedding or the kernel of a convolution: f16 in a quantised component, else as stored."""
-        return self.device.weight(values, "f16" if self.quant else self._plain(values))
+        return self.device.weight(values, "f16") if self.quant else self.place_stored(values)
+
+    def place_stored(self, values: np.ndarray) -> Tensor:
+        """Place values as they are, f16 or f32: what is rearranged after its rounding must not be rounded again."""
+        return self.device.weight(values, "f16" if values.dtype == np.float16 else "f32")
 
     def place_exact(self, values: np.ndarray) -> Tensor:
         """Place values as f32."""
         return self.device.weight(np.asarray(values, np.float32), "f32")
 
-    def _plain(self, values: np.ndarray) -> str:
-        return "f16" if values.dtype == np.float16 else "f32"
+    def _found(self, name: str, shape: Sequence[int]) -> str:
+        """Return the full name of a tensor that is there in that shape, and mark it as read."""
+        full = self.prefix + name
+        if full not in self._names:
+            raise ModelFormatError(f"the checkpoint lacks the tensor {full} {list(shape)} that its config.json implies")
+        stored = self.checkpoint.shape(full)
+        if tuple(stored) != tuple(shape):
+            raise ModelFormatError(f"{full} has the shape {list(stored)}, but config.json implies {list(shape)}")
+        if full not in self._read:
+            self._read.add(full)
+            if self._on_read is not None:
+                self._on_read(4 * prod(shape))
+        return full
+
+    def _stored(self, full: str) -> Matrix:
+        """Return a tensor in the precision that the component keeps it in."""
+        kind, shape = self.checkpoint.dtype(full), self.checkpoint.shape(full)
+        if kind == "Q8_0":
+            return Quantised(shape, [self.checkpoint.raw(full)], name=full)
+        if self.quant is None:
+            return self.checkpoint.array(full)
+        wanted = stored_type(full, shape, self.quant)
+        if wanted == "Q8_0":
+            bits = self.checkpoint.raw(full).view(np.uint16) if kind == "BF16" else self.checkpoint.array(full)
+            return Quantised(shape, [bits], name=full)
+        return np.asarray(self.checkpoint.array(full), np.float16 if wanted == "F16" else np.float32)
 
     def done(self, ignored: Iterable[str] = ()) -> None:
         """Raise ModelFormatError when tensors under the prefix were never read, but for `ignored` prefixes."""
@@ -141,3 +183,11 @@ class Weights:
             raise ModelFormatError(
                 f"{len(left)} tensors of the checkpoint belong to nothing that config.json describes: {listed}"
             )
+
+
+def placed_bytes(checkpoint: Checkpoint, name: str, quant: str | None) -> int:
+    """Return about how many bytes a tensor will take on its device in a component of a precision."""
+    shape, kind = checkpoint.shape(name), checkpoint.dtype(name)
+    if quant is not None:
+        return stored_bytes(name, shape, quant)
+    return int(prod(shape) * (2 if kind == "F16" else BYTES_PER_VALUE["Q8_0"] if kind == "Q8_0" else 4))

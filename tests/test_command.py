@@ -235,7 +235,7 @@ def test_benchmark_counts_dispatches_and_python_time(gpu: Device) -> None:
         directory = tiny_directory()
         parts = load_components(
             SafetensorsCheckpoint(directory), Qwen3OmniConfig.from_directory(directory), dict.fromkeys(PREFIXES, gpu),
-            quant=None, context=64, progress=lambda done, total: None,
+            quants=dict.fromkeys(PREFIXES), context=64, progress=lambda done, total: None,
         )  # fmt: skip
         assert parts.talker is not None
         stages = {stage.name: stage for stage in talker_stages(Clock(gpu, 0), parts.talker, context=16)}

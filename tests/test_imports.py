@@ -26,6 +26,8 @@ READERS = (
     "omni_rt/io/",
     "omni_rt/weights.py",
     "omni_rt/loading.py",
+    "omni_rt/model_files.py",
+    "omni_rt/quantize_files.py",
     "omni_rt/results.py",
     "omni_rt/voice.py",
     "omni_rt/command/",

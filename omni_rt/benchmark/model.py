@@ -19,17 +19,16 @@ from omni_rt.benchmark.meter import PythonCost, dispatches, metered, millisecond
 from omni_rt.benchmark.ops import READING, timings
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
+from omni_rt.model_files import OmniFiles
 from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.decoder import Decoder, Experts
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
-from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
 from omni_rt.sampling import Sampling
 from omni_rt.tensor import Tensor
-from omni_rt.weights import Checkpoint
 
 GREEDY = Sampling()
 GREEDY_AGAIN = Sampling(top_k=1)
@@ -102,16 +101,14 @@ def measure_shape(shape: str, clock: Clock, *, quant: str | None, layers: int | 
     )  # fmt: skip
 
 
-def measure_checkpoint(
-    name: str, checkpoint: Checkpoint, config: Qwen3OmniConfig, clock: Clock, *, quant: str | None, context: int
-) -> Measurement:
+def measure_checkpoint(name: str, files: OmniFiles, clock: Clock, *, context: int) -> Measurement:
     """Measure every stage of a checkpoint, all components on one device. Raises the errors of loading."""
-    device = clock.device
+    device, quant = clock.device, files.main.quants["thinker"]
     bandwidth = read_bandwidth(device)
     with metered(device) as cost:
         parts = load_components(
-            checkpoint, config, dict.fromkeys(PREFIXES, device), quant=quant, context=context + 3 * MOST_STEPS,
-            progress=lambda done, total: None,
+            files.main.checkpoint, files.config, dict.fromkeys(PREFIXES, device), quants=files.main.quants,
+            context=context + 3 * MOST_STEPS, progress=lambda done, total: None,
         )  # fmt: skip
         parts.thinker.stop_id = -1  # no id: a reply that stops would end the timing
         stages = audio_stages(clock, parts.audio_encoder) + vision.vision_stages(clock, parts.vision_encoder)

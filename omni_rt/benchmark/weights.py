@@ -58,6 +58,10 @@ class RandomWeights(Weights):
         """Say yes: every tensor can be made."""
         return True
 
+    def rows(self, name: str, outputs: int, inputs: int) -> np.ndarray:
+        """Return random values float32 [outputs, inputs]."""
+        return self.array(name, outputs, inputs)
+
     def array(self, name: str, *shape: int) -> np.ndarray:
         """Return random values float32 [shape]."""
         count = prod(shape)
@@ -84,6 +88,14 @@ class _Nothing:
         """Fail: there are none."""
         raise KeyError(name)
 
+    def dtype(self, name: str) -> str:
+        """Fail: there are none."""
+        raise KeyError(name)
+
     def array(self, name: str) -> np.ndarray:
+        """Fail: there are none."""
+        raise KeyError(name)
+
+    def raw(self, name: str) -> np.ndarray:
         """Fail: there are none."""
         raise KeyError(name)

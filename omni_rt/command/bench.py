@@ -56,17 +56,15 @@ def model(
     precision = None if quant == "f32" else quant
     if shape == "omni-tiny":
         from omni_rt.io.hub import resolve
-        from omni_rt.io.safetensors import SafetensorsCheckpoint
-        from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+        from omni_rt.model_files import OmniFiles, open_model
 
         if layers is not None:
             raise click.UsageError("--layers cuts a full-size component; a checkpoint is measured whole")
-        directory = resolve(ref, local_files_only=True)
-        config, checkpoint = Qwen3OmniConfig.from_directory(directory), SafetensorsCheckpoint(directory)
+        files = open_model(resolve(ref, local_files_only=True), precision)
+        if not isinstance(files, OmniFiles):
+            raise click.UsageError(f"{ref}: its stages are not timed here; give a Qwen3-Omni checkpoint")
         with open_named(device) as opened:
-            found = measure_checkpoint(
-                ref, checkpoint, config, Clock(opened, seconds), quant=precision, context=context
-            )
+            found = measure_checkpoint(ref, files, Clock(opened, seconds), context=context)
     else:
         with open_named(device) as opened:
             found = measure_shape(shape, Clock(opened, seconds), quant=precision, layers=layers, context=context)

@@ -17,6 +17,7 @@ COMMANDS = {
     "chat": ("omni_rt.command.chat", "Ask by voice or text, answer in text and speech."),
     "say": ("omni_rt.command.say", "Read a text aloud."),
     "transcribe": ("omni_rt.command.transcribe", "Write down what is said in audio files."),
+    "quantize": ("omni_rt.command.quantize", "Make 8-bit GGUF files of a model."),
     "pull": ("omni_rt.command.pull", "Download a model into the Hugging Face cache."),
     "devices": ("omni_rt.command.devices", "List the devices that can run a model."),
     "doctor": ("omni_rt.command.doctor", "Check this machine; say what is missing and how to get it."),

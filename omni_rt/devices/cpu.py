@@ -11,6 +11,7 @@ import numpy as np
 from omni_rt import native
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.errors import DeviceError
+from omni_rt.quant import Matrix
 from omni_rt.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class CpuDevice(Device):
         dtype = natural_dtype(values)
         return Tensor(values.shape, dtype, self, host_planes(values, dtype))
 
-    def weight(self, values: np.ndarray, dtype: str) -> Tensor:
+    def weight(self, values: Matrix, dtype: str) -> Tensor:
         planes = host_planes(values, dtype)
         self.ledger.take("weights", sum(plane.nbytes for plane in planes))
         return Tensor(values.shape, dtype, self, planes)

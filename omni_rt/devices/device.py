@@ -45,7 +45,7 @@ class Device(ABC):
         """Upload `values` (floats become f32, float16 stays f16, integers become i32) for use by the next ops."""
 
     @abstractmethod
-    def weight(self, values: np.ndarray, dtype: str) -> Tensor:
+    def weight(self, values: quant.Matrix, dtype: str) -> Tensor:
         """Upload a weight that stays for long as `dtype` (f32, f16, q8_0); rows are split where binding limits ask."""
 
     def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
@@ -117,8 +117,10 @@ class Device(ABC):
         self.close()
 
 
-def host_planes(values: np.ndarray, dtype: str) -> tuple[np.ndarray, ...]:
+def host_planes(values: quant.Matrix, dtype: str) -> tuple[np.ndarray, ...]:
     """Return the planes of `values` in `dtype`: (values,) or, for q8_0, (quants, scales)."""
+    if isinstance(values, quant.Quantised):
+        return values.planes()
     if dtype == "q8_0":
         return quant.quantise(np.asarray(values))
     kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]

@@ -24,6 +24,7 @@ from omni_rt.devices.pipelines import Pipelines, binding_kinds
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.errors import DeviceError
+from omni_rt.quant import Matrix, cut_rows
 from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 
 if TYPE_CHECKING:
@@ -115,11 +116,10 @@ class WebGpuDevice(Device):
         self._upload(result.planes[0], plane)
         return result
 
-    def weight(self, values: np.ndarray, dtype: str) -> Tensor:
-        rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values
-
+    def weight(self, values: Matrix, dtype: str) -> Tensor:
         def place(start: int, shape: tuple[int, ...]) -> Tensor:
-            return self._resident(shape, dtype, host_planes(rows[start : start + shape[0]], dtype), "weights")
+            rows = values if len(shape) == 1 else cut_rows(values, start, start + shape[0])
+            return self._resident(shape, dtype, host_planes(rows, dtype), "weights")
 
         return in_parts(self, values.shape, dtype, place)
 

@@ -181,6 +181,5 @@ def _branch_end(weights: Weights, name: str, outputs: int, inputs: int, config: 
     """Place a projection [outputs, inputs], its rows multiplied by the LayerScale of its branch if there is one."""
     if not config.layer_scale:
         return weights.linear(name, outputs, inputs)
-    values = np.asarray(weights.array(name, outputs, inputs), np.float32)
     scale = weights.parent().array(f"{branch}_layer_scale.scale", outputs)
-    return weights.place_linear(values * np.asarray(scale, np.float32)[:, None])
+    return weights.scaled_linear(name, outputs, inputs, scale)

@@ -167,7 +167,7 @@ class ConvNeXt:
         self.norm_bias = weights.exact("norm.bias", width)
         self.widen = weights.linear("pwconv1.weight", wide, width)
         self.widen_bias = weights.exact("pwconv1.bias", wide).reshape(1, wide)
-        self.narrow = weights.place_linear(weights.array("pwconv2.weight", width, wide) * gamma[:, None])
+        self.narrow = weights.scaled_linear("pwconv2.weight", width, wide, gamma)
         self.narrow_bias = weights.place_exact((weights.array("pwconv2.bias", width) * gamma)[None])
 
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:

@@ -91,6 +91,13 @@ class Pool:
         return packed
 
 
+@cache
+def weight_pool() -> Pool | None:
+    """Return the threads that convert weights, whatever device they are for; None where the module is not built."""
+    module = load()
+    return None if module is None else Pool(module, None, "")
+
+
 class Replayer:
     """Encodes the dispatches of captured GPU steps in C."""
 

@@ -2,6 +2,7 @@
 #include "simd.h"
 
 #include "quantise.c"
+#include "blocks.c"
 #include "product.c"
 #include "matmul.c"
 #include "rows.c"
@@ -25,7 +26,7 @@ static const omni_entry entries[] = {
     BODY(route) BODY(expert_gate_up_f32) BODY(expert_gate_up_f16) BODY(expert_gate_up_q8_0)
     BODY(expert_gate_up_q8_0_int8) BODY(expert_down_f32) BODY(expert_down_f16) BODY(expert_down_q8_0)
     BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance) BODY(put) BODY(sample)
-    BODY(concat_rows)
+    BODY(concat_rows) BODY(quantise_f32) BODY(quantise_f16) BODY(quantise_bf16) BODY(split_blocks)
 };
 
 const omni_level OMNI_LEVEL = {OMNI_LEVEL_NAME, supported, entries, (int)(sizeof entries / sizeof *entries)};

@@ -80,7 +80,7 @@ class AudioEncoder:
         self.stem = [_convolution(weights, f"conv2d{i}", channels, 1 if i == 1 else channels) for i in (1, 2, 3)]
         flat = weights.array("conv_out.weight", config.width, channels * mels)
         by_mel = flat.reshape(config.width, channels, mels).transpose(0, 2, 1)
-        self.stem_output = weights.place_linear(np.ascontiguousarray(by_mel).reshape(config.width, -1))
+        self.stem_output = weights.place_stored(np.ascontiguousarray(by_mel).reshape(config.width, -1))
         self.layers = [AudioLayer(weights.at(f"layers.{i}."), config) for i in range(config.layers)]
         self.output_norm = weights.norm("ln_post", config.width)
         self.projections = (

@@ -18,8 +18,7 @@ from omni_rt.models.qwen3_omni.processor import Processor
 from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker
 from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
-from omni_rt.tensor import BLOCK
-from omni_rt.weights import Checkpoint, Weights
+from omni_rt.weights import Checkpoint, Weights, placed_bytes
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
@@ -63,24 +62,26 @@ def component_of(name: str) -> str | None:
     return next((component for component, prefix in PREFIXES.items() if name.startswith(prefix)), None)
 
 
+def components_of(config: Qwen3OmniConfig) -> dict[str, str]:
+    """Return the components that a model has, with their prefixes: without speech output only the first three."""
+    speaks = config.talker is not None
+    return {name: prefix for name, prefix in PREFIXES.items() if speaks or prefix.startswith("thinker.")}
+
+
 def planned_bytes(
     checkpoint: Checkpoint,
     config: Qwen3OmniConfig,
     devices: Mapping[str, Device],
     *,
-    quant: str | None,
+    quants: Mapping[str, str | None],
     context: int,
 ) -> dict[Device, int]:
     """Return about how many bytes weights and caches will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
     for name in checkpoint.names():
         component = component_of(name)
-        if component is None:
-            continue
-        shape = checkpoint.shape(name)
-        linear = quant == "q8_0" and len(shape) == 2 and shape[1] % BLOCK == 0
-        bytes_per_value = 34 / 32 if linear else 4
-        needed[devices[component]] += int(prod(shape) * bytes_per_value)
+        if component is not None:
+            needed[devices[component]] += placed_bytes(checkpoint, name, quants[component])
     decoders: list[tuple[str, DecoderConfig]] = [("thinker", config.thinker)]
     if config.talker is not None:
         decoders.append(("talker", config.talker.decoder))
@@ -94,7 +95,7 @@ def load_components(
     config: Qwen3OmniConfig,
     devices: Mapping[str, Device],
     *,
-    quant: str | None,
+    quants: Mapping[str, str | None],
     context: int,
     progress: Callable[[int, int], None],
 ) -> Components:
@@ -112,6 +113,7 @@ def load_components(
         progress(done, total)
 
     def weights(component: str) -> Weights:
+        quant = quants[component]
         return Weights(checkpoint, devices[component], quant=quant, prefix=PREFIXES[component], on_read=report)
 
     talker_config = config.talker

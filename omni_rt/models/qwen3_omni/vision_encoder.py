@@ -17,6 +17,7 @@ from omni_rt import ops
 from omni_rt.errors import InputError
 from omni_rt.models.qwen3_omni.config_sections import VisionEncoderConfig
 from omni_rt.models.qwen3_omni.positions import Grid
+from omni_rt.quant import cut_rows
 from omni_rt.results import VisionTokens
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
@@ -74,10 +75,10 @@ class VisionBlock:
         self.config = config
         self.norm1, self.norm2 = (weights.norm(name, width) for name in ("norm1", "norm2"))
         # Query, key and value rows lie one after the other in one stored matrix.
-        packed = weights.array("attn.qkv.weight", 3 * width, width)
+        packed = weights.rows("attn.qkv.weight", 3 * width, width)
         biases = weights.array("attn.qkv.bias", 3 * width)
         self.query, self.key, self.value = (
-            (weights.place_linear(packed[i : i + width]), weights.place_exact(biases[None, i : i + width]))
+            (weights.place_linear(cut_rows(packed, i, i + width)), weights.place_exact(biases[None, i : i + width]))
             for i in (0, width, 2 * width)
         )
         self.output = weights.affine("attn.proj", width, width)
@@ -130,7 +131,7 @@ class VisionEncoder:
             "patch_embed.proj.weight", config.width, config.channels, config.temporal_patch, config.patch, config.patch
         )
         self.patch_embed = (
-            weights.place_linear(np.ascontiguousarray(kernel).reshape(config.width, -1)),
+            weights.place_half(np.ascontiguousarray(kernel).reshape(config.width, -1)),
             weights.exact("patch_embed.proj.bias", config.width).reshape(1, config.width),
         )
         self.positions = np.asarray(weights.array("pos_embed.weight", config.positions, config.width), np.float32)

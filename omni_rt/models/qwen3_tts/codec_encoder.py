@@ -79,7 +79,7 @@ class EncoderLayer:
 
     @staticmethod
     def _scaled(weights: Weights, name: str, scale: str, outputs: int, inputs: int) -> Tensor:
-        return weights.place_linear(weights.array(name, outputs, inputs) * weights.array(scale, outputs)[:, None])
+        return weights.scaled_linear(name, outputs, inputs, weights.array(scale, outputs))
 
     def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
         """Run the layer over rows x [T, N]."""

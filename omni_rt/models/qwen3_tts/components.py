@@ -17,16 +17,19 @@ from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
 from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.waveform import CodeStream
-from omni_rt.tensor import BLOCK
-from omni_rt.weights import Checkpoint, Weights
+from omni_rt.weights import Checkpoint, Weights, placed_bytes
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
 
-PREFIXES = {"code_predictor": "talker.code_predictor.", "talker": "talker.", "audio_encoder": "speaker_encoder."}
-"""Where each component lies in model.safetensors, under the names of its placement; the first that fits wins."""
+PREFIXES = {"code_predictor": "talker.code_predictor.", "talker": "talker.", "speaker_encoder": "speaker_encoder."}
+"""Where each component lies in model.safetensors; the first prefix that fits a name wins."""
 
-CODEC_PREFIXES = ("encoder.", "decoder.")
+CODEC_PREFIXES = {"codec_encoder": "encoder.", "codec_decoder": "decoder."}
+"""The same for speech_tokenizer/model.safetensors."""
+
+PLACES = {"speaker_encoder": "audio_encoder", "codec_encoder": "code2wav", "codec_decoder": "code2wav"}
+"""The name under which a component is placed, where it is not its own."""
 
 
 class Codec:
@@ -59,31 +62,37 @@ class TtsComponents:
     speaker_encoder: SpeakerEncoder | None
 
 
+def component_of(name: str, prefixes: Mapping[str, str] = PREFIXES) -> str | None:
+    """Return the component that a tensor belongs to, or None."""
+    return next((component for component, prefix in prefixes.items() if name.startswith(prefix)), None)
+
+
+def components_of(config: Qwen3TtsConfig) -> dict[str, str]:
+    """Return the components that a variant has in model.safetensors, with their prefixes."""
+    has_speaker = config.speaker_encoder is not None
+    return {name: prefix for name, prefix in PREFIXES.items() if has_speaker or name != "speaker_encoder"}
+
+
 def planned_bytes(
     checkpoint: Checkpoint,
     codec: Checkpoint,
     config: Qwen3TtsConfig,
     devices: Mapping[str, Device],
     *,
-    quant: str | None,
+    quants: Mapping[str, str | None],
     context: int,
 ) -> dict[Device, int]:
     """Return about how many bytes weights and caches will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
-    for name in checkpoint.names():
-        component = _component(name)
-        if component is not None:
-            shape = checkpoint.shape(name)
-            linear = quant == "q8_0" and len(shape) == 2 and shape[1] % BLOCK == 0
-            needed[devices[component]] += int(prod(shape) * (34 / 32 if linear else 4))
-    needed[devices["code2wav"]] += sum(4 * prod(codec.shape(name)) for name in codec.names())
+    for part, prefixes in ((checkpoint, PREFIXES), (codec, CODEC_PREFIXES)):
+        for name in part.names():
+            component = component_of(name, prefixes)
+            if component is not None:
+                device = devices[PLACES.get(component, component)]
+                needed[device] += placed_bytes(part, name, quants[component])
     talker = config.talker
     needed[devices["talker"]] += 8 * talker.layers * context * talker.kv_heads * talker.head_dim
     return needed
-
-
-def _component(name: str) -> str | None:
-    return next((component for component, prefix in PREFIXES.items() if name.startswith(prefix)), None)
 
 
 def load_components(
@@ -93,15 +102,13 @@ def load_components(
     codec_config: CodecConfig,
     devices: Mapping[str, Device],
     *,
-    quant: str | None,
+    quants: Mapping[str, str | None],
     context: int,
     progress: Callable[[int, int], None],
 ) -> TtsComponents:
     """Read every component. Raises ModelFormatError when tensors are missing, misshapen, or belong to nothing."""
-    strangers = [name for name in checkpoint.names() if _component(name) is None]
-    strangers += [name for name in codec_checkpoint.names() if not name.startswith(CODEC_PREFIXES)]
-    if config.speaker_encoder is None:
-        strangers += [name for name in checkpoint.names() if name.startswith("speaker_encoder.")]
+    strangers = [name for name in checkpoint.names() if component_of(name, components_of(config)) is None]
+    strangers += [name for name in codec_checkpoint.names() if component_of(name, CODEC_PREFIXES) is None]
     if strangers:
         raise ModelFormatError(f"the checkpoint holds tensors of no known component: {', '.join(strangers[:5])}")
     parts = (checkpoint, codec_checkpoint)
@@ -113,17 +120,17 @@ def load_components(
         done += size
         progress(done, total)
 
-    def weights(component: str) -> Weights:
-        return Weights(checkpoint, devices[component], quant=quant, prefix=PREFIXES[component], on_read=report)
-
-    def codec_weights(prefix: str) -> Weights:
-        return Weights(codec_checkpoint, devices["code2wav"], quant=quant, prefix=prefix, on_read=report)
+    def weights(component: str, part: Checkpoint = checkpoint) -> Weights:
+        prefix = {**PREFIXES, **CODEC_PREFIXES}[component]
+        device = devices[PLACES.get(component, component)]
+        return Weights(part, device, quant=quants[component], prefix=prefix, on_read=report)
 
     predictor = CodePredictor(weights("code_predictor"), config.code_predictor, code_sizes(config))
     talker = TtsTalker(weights("talker"), config, predictor, context=context)
     speaker = None
     if config.speaker_encoder is not None:
-        speaker = SpeakerEncoder(weights("audio_encoder"), config.speaker_encoder)
-    encoder = CodecEncoder(codec_weights("encoder."), codec_config.encoder, codebooks=codec_config.codebooks)
-    decoder = CodecDecoder(codec_weights("decoder."), codec_config.decoder)
+        speaker = SpeakerEncoder(weights("speaker_encoder"), config.speaker_encoder)
+    listening, speaking = (weights(name, codec_checkpoint) for name in CODEC_PREFIXES)
+    encoder = CodecEncoder(listening, codec_config.encoder, codebooks=codec_config.codebooks)
+    decoder = CodecDecoder(speaking, codec_config.decoder)
     return TtsComponents(talker, Codec(encoder, decoder, codec_config), speaker)

@@ -1,0 +1,254 @@
+"""A quantised directory holds what the policy says, bit for bit, and gives the replies of quantising at load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+import omni_rt
+from omni_rt.errors import InputError, ModelFormatError, ModelNotFoundError, OmniError, UnsupportedError
+from omni_rt.io.gguf_checkpoint import GgufCheckpoint, restored, shortened
+from omni_rt.io.safetensors import SafetensorsCheckpoint
+from omni_rt.model_files import open_model
+from omni_rt.quantize_files import QuantisedModel
+from omni_rt.quantize_policy import stored_type
+from omni_rt.weights import Weights
+from tests.command_line import Program
+
+OMNI = Path(__file__).parent / "goldens" / "omni-seed1" / "checkpoint"
+TTS = Path(__file__).parent / "goldens" / "tts-seed1"
+VARIANTS = ("tiny-0b6-base", "tiny-1b7-customvoice")
+OMNI_COMPONENTS = ["audio_encoder", "vision_encoder", "thinker", "code_predictor", "talker", "code2wav"]
+TTS_COMPONENTS = ["code_predictor", "talker", "speaker_encoder", "codec_encoder", "codec_decoder"]
+
+
+def speech_model(variant: str, target: Path) -> Path:
+    """Lay a speech model out as it is released: with its codec inside."""
+    shutil.copytree(TTS / variant, target)
+    shutil.copytree(TTS / "speech_tokenizer", target / "speech_tokenizer")
+    return target
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """The command line."""
+    return Program(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, QuantisedModel]]:
+    """Original and quantised directory of each model, by name."""
+    root = tmp_path_factory.mktemp("quantised")
+    sources = {"omni": OMNI} | {variant: speech_model(variant, root / variant) for variant in VARIANTS}
+    return {name: (source, omni_rt.quantize(source, root / f"{name}-q8")) for name, source in sources.items()}
+
+
+@pytest.mark.parametrize(("name", "components"), [("omni", OMNI_COMPONENTS), ("tiny-0b6-base", TTS_COMPONENTS)])
+def test_every_component_has_a_file_and_every_tensor_the_bits_of_the_reference_quantiser(
+    made: dict[str, tuple[Path, QuantisedModel]], name: str, components: list[str]
+) -> None:
+    source, model = made[name]
+    assert sorted(model.files) == sorted(components)
+    assert sorted(path.name for path in model.directory.glob("*.gguf")) == sorted(f"{c}-q8_0.gguf" for c in components)
+    original = {n: part.checkpoint for part in open_model(source).parts for n in part.checkpoint.names()}
+    assert sorted(t.source for t in model.tensors) == sorted(original)
+    readers = {component: gguf.GGUFReader(path) for component, path in model.files.items()}
+    found = {component: {t.name: t for t in reader.tensors} for component, reader in readers.items()}
+    assert sum(map(len, found.values())) == len(model.tensors)
+    kinds = set()
+    for line in model.tensors:
+        stored = found[line.component][line.target]
+        values = np.asarray(original[line.source].array(line.source), np.float32)
+        kind = gguf.GGMLQuantizationType[line.dtype]
+        assert (stored.tensor_type, stored.n_bytes) == (kind, line.nbytes)
+        expected = gguf.quants.quantize(values.reshape(-1, values.shape[-1]), kind)
+        assert stored.data.tobytes() == expected.tobytes(), line.source
+        kinds.add(line.dtype)
+    assert kinds == {"Q8_0", "F16", "F32"}
+
+
+@pytest.mark.parametrize("name", ["omni", *VARIANTS])
+def test_our_reader_finds_the_original_names_and_shapes(
+    made: dict[str, tuple[Path, QuantisedModel]], name: str
+) -> None:
+    source, model = made[name]
+    for before, after in zip(open_model(source).parts, open_model(model.directory).parts, strict=True):
+        assert isinstance(after.checkpoint, GgufCheckpoint) and set(after.quants.values()) == {"q8_0"}
+        assert sorted(before.checkpoint.names()) == sorted(after.checkpoint.names())
+        for tensor in before.checkpoint.names():
+            assert before.checkpoint.shape(tensor) == after.checkpoint.shape(tensor)
+
+
+def test_metadata_says_what_a_file_is(made: dict[str, tuple[Path, QuantisedModel]]) -> None:
+    source, model = made["omni"]
+    fields = {
+        component: {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items()}
+        for component, path in model.files.items()
+    }
+    config = (source / "config.json").read_text()
+    for component, field in fields.items():
+        assert field["general.architecture"] == "qwen3_omni_moe"
+        assert (field["general.quantization_version"], field["general.file_type"]) == (2, 7)
+        assert (field["omni_rt.component"], field["omni_rt.precision"]) == (component, "q8_0")
+        assert field["omni_rt.config"] == config and field["general.source"] == source.name
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "generation_config.json", "chat_template.json"):
+        assert fields["thinker"][f"omni_rt.file.{name}"] == (source / name).read_text(encoding="utf-8")
+
+
+def replies(directory: Path, device: str, quant: str | None) -> list[np.ndarray]:
+    """Return everything a seeded reply is made of."""
+    with omni_rt.load(directory, device=device, quant=quant, context=256, strict=True) as model:
+        if isinstance(model, omni_rt.OmniOrchestrator):
+            wave = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+            picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+            content = [{"type": "audio", "audio": (wave, 16000)}, {"type": "image", "image": picture}]
+            reply = model.chat([{"role": "user", "content": content}], speech=True, seed=3, max_new_tokens=4)
+            assert reply.audio is not None and reply.codes is not None
+            return [np.array(reply.token_ids), reply.codes, reply.audio]
+        if model.voices():
+            speech = model.generate("Good morning.", voice=model.voices()[0], seed=1, max_frames=6)
+        else:
+            wave = 0.1 * np.random.default_rng(0).standard_normal(2 * 24000).astype(np.float32)
+            voice = model.voice((wave, 24000), "a word")
+            speech = model.generate("Good morning.", voice=voice, seed=1, max_frames=6)
+        assert speech.codes is not None and speech.audio is not None
+        return [speech.codes, speech.audio]
+
+
+@pytest.mark.parametrize("device", ["cpu", "wgpu"])
+@pytest.mark.parametrize("name", ["omni", *VARIANTS])
+def test_a_quantised_directory_gives_the_reply_of_quantising_at_load_bit_for_bit(
+    made: dict[str, tuple[Path, QuantisedModel]], name: str, device: str
+) -> None:
+    source, model = made[name]
+    for at_load, from_file in zip(replies(source, device, "q8_0"), replies(model.directory, device, None), strict=True):
+        assert from_file.size and np.array_equal(at_load, from_file)
+
+
+class Spy(Weights):
+    """Weights that note which tensors are read where nothing is rounded again."""
+
+    exactly: set[str]
+
+    def exact(self, name: str, *shape: int) -> Any:
+        self.exactly.add(self.prefix + name)
+        return super().exact(name, *shape)
+
+    def at(self, prefix: str) -> Weights:
+        view = super().at(prefix)
+        view.exactly = self.exactly  # type: ignore[attr-defined]
+        return view
+
+
+@pytest.mark.parametrize("name", ["omni", *VARIANTS])
+def test_what_a_model_reads_exactly_is_stored_exactly(
+    made: dict[str, tuple[Path, QuantisedModel]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = made[name]
+    monkeypatch.setattr(Spy, "exactly", set(), raising=False)
+    for family in ("qwen3_omni", "qwen3_tts"):
+        monkeypatch.setattr(f"omni_rt.models.{family}.components.Weights", Spy)
+    omni_rt.load(source, device="cpu", context=64).close()
+    shapes = {n: p.checkpoint.shape(n) for p in open_model(source).parts for n in p.checkpoint.names()}
+    assert len(Spy.exactly) > 50
+    assert {n: stored_type(n, shapes[n]) for n in Spy.exactly} == dict.fromkeys(Spy.exactly, "F32")
+
+
+def test_names_of_files_are_short_and_turn_back() -> None:
+    codec = SafetensorsCheckpoint(TTS / "speech_tokenizer").names()
+    base = SafetensorsCheckpoint(TTS / "tiny-0b6-base").names()
+    released = [n.replace("layers.10.", "layers.30.") for n in codec] + base
+    released += ["model.layers.47.mlp.experts.127.gate_proj.weight", "model.layers.19.post_attention_layernorm.weight"]
+    for name in released:
+        own = name.partition(".")[2]
+        assert restored(shortened(own)) == own
+        assert len(shortened(own)) <= 63 or "code_predictor" in own
+
+
+def test_f16_keeps_linear_weights(tmp_path: Path, made: dict[str, tuple[Path, QuantisedModel]]) -> None:
+    source, model = made["omni"]
+    shutil.copytree(model.directory, tmp_path / "mixed")
+    kept = omni_rt.quantize(source, tmp_path / "mixed", components=["code2wav"], keep="f16")
+    assert {t.dtype for t in kept.tensors} == {"F16", "F32"} and list(kept.files) == ["code2wav"]
+    assert not (tmp_path / "mixed" / "code2wav-q8_0.gguf").exists()
+    assert open_model(tmp_path / "mixed").main.quants["code2wav"] == "f16"
+    half, eight = replies(tmp_path / "mixed", "cpu", None), replies(model.directory, "cpu", None)
+    assert np.array_equal(half[1], eight[1]) and not np.array_equal(half[2], eight[2])
+
+
+def test_the_command_lists_every_tensor(tmp_path: Path, program: Program) -> None:
+    done = program("quantize", str(OMNI), str(tmp_path / "out"), "--components", "thinker,code2wav", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert sorted(report["files"]) == ["code2wav", "thinker"]
+    names = [n for n in SafetensorsCheckpoint(OMNI).names() if open_model(OMNI).main.component(n) in report["files"]]
+    assert sorted(t["source"] for t in report["tensors"]) == sorted(names)
+    assert sum(t["nbytes"] for t in report["tensors"]) == report["bytes"]
+    lines = program("quantize", str(OMNI), str(tmp_path / "out"), "--components", "code2wav").out.splitlines()
+    assert lines[0].split() == ["source", "target", "type", "bytes"] and len(lines) > 50
+    wrong = program("quantize", str(OMNI), str(tmp_path / "out"), "--components", "vocoder")
+    assert wrong.code == 1 and "no component vocoder; it has audio_encoder" in wrong.err
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "thinker-q8_0.gguf"
+    path.write_bytes(path.read_bytes()[:-4000])
+
+
+def _foreign_config(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["transformers_version"] = "0"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "says"),
+    [
+        (
+            lambda f: (f / "talker-q8_0.gguf").unlink(),
+            ModelNotFoundError,
+            "lacks talker-q8_0.gguf.*--components talker",
+        ),
+        (_cut, ModelFormatError, r"thinker-q8_0\.gguf: at byte \d+, tensor .* it is cut short"),
+        (_foreign_config, ModelFormatError, "made from another config.json than the one beside it"),
+        (
+            lambda f: shutil.copy(f / "talker-q8_0.gguf", f / "thinker-q8_0.gguf"),
+            ModelFormatError,
+            "holds the component 'talker' .* by its name 'thinker'",
+        ),
+        (
+            lambda f: shutil.copy(f / "talker-q8_0.gguf", f / "talker-f16.gguf"),
+            ModelFormatError,
+            "both talker-q8_0.gguf and talker-f16.gguf",
+        ),
+        (lambda f: (f / "config.json").unlink(), ModelNotFoundError, "has no config.json"),
+    ],
+)
+def test_a_mixed_up_directory_is_refused_by_its_fault(
+    made: dict[str, tuple[Path, QuantisedModel]], tmp_path: Path, damage: Any, error: type[OmniError], says: str
+) -> None:
+    shutil.copytree(made["omni"][1].directory, tmp_path / "damaged")
+    damage(tmp_path / "damaged")
+    with pytest.raises(error, match=says):
+        omni_rt.load(tmp_path / "damaged", device="cpu")
+
+
+def test_quantise_refuses_what_it_cannot_do(made: dict[str, tuple[Path, QuantisedModel]], tmp_path: Path) -> None:
+    source, model = made["omni"]
+    with pytest.raises(UnsupportedError, match="is quantised already"):
+        omni_rt.quantize(model.directory, tmp_path / "twice")
+    with pytest.raises(InputError, match="holds an original checkpoint"):
+        omni_rt.quantize(source, shutil.copytree(source, tmp_path / "copy"))
+    with pytest.raises(InputError, match="holds another model"):
+        omni_rt.quantize(made["tiny-0b6-base"][0], shutil.copytree(model.directory, tmp_path / "other"))
+    with pytest.raises(InputError, match="keep='q4'"):
+        omni_rt.quantize(source, tmp_path / "four", keep="q4")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made a directory"):
+        omni_rt.quantize(source, tmp_path / "file")
