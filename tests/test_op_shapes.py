@@ -202,7 +202,9 @@ def test_experts_of_any_shape_whole_or_split_anywhere(
         }
         down |= {"weights": normal(rng, rows, chosen), "r": normal(rng, rows, outputs)}
         assert_agrees(gpu, ops.expert_down, down, dtype)
-        assert_agrees(gpu, ops.expert_product, {"x": down["h"], "w": down["w"], "experts": ids}, dtype)
+        slots, ends = ops.expert_slots.body(ids, E=experts)
+        assert_agrees(gpu, ops.grouped_gate_up, {"x": up["x"], "w": up["w"], "slots": slots, "ends": ends}, dtype)
+        assert_agrees(gpu, ops.grouped_product, {"x": down["h"], "w": down["w"], "slots": slots, "ends": ends}, dtype)
 
 
 @given(rows=counts(1, 40), sources=counts(1, 12), length=counts(1, 600), seed=seeds)

@@ -113,7 +113,7 @@ class Experts:
         if self.shared_gate is not None:
             hidden = ops.gate_up_normed(x, norm, self.shared_gate_up, epsilon=self.epsilon)
             x = ops.add_gated(x, ops.matmul(hidden, self.shared_down), ops.matmul(normed, self.shared_gate))
-        hidden = ops.expert_gate_up(normed, self.gate_up, chosen)
+        hidden = ops.gate_up_experts(normed, self.gate_up, chosen)
         return ops.add_experts(hidden, self.down, chosen, chosen_weights, x)
 
 

@@ -6,7 +6,14 @@ from omni_rt.ops.attention import attention
 from omni_rt.ops.contract import TABLE
 from omni_rt.ops.convolution import conv1d, conv2d, conv_transpose1d
 from omni_rt.ops.elementwise import add, gelu, gelu_tanh, silu, silu_mul, snake
-from omni_rt.ops.expert_groups import add_experts, add_weighted, expert_product
+from omni_rt.ops.expert_groups import (
+    add_experts,
+    add_weighted,
+    expert_slots,
+    gate_up_experts,
+    grouped_gate_up,
+    grouped_product,
+)
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
@@ -41,11 +48,14 @@ __all__ = [
     "embed_sum",
     "expert_down",
     "expert_gate_up",
-    "expert_product",
+    "expert_slots",
     "gate_channels",
+    "gate_up_experts",
     "gate_up_normed",
     "gelu",
     "gelu_tanh",
+    "grouped_gate_up",
+    "grouped_product",
     "kv_append",
     "layer_norm",
     "mark",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, always, cdiv, op
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import GRID_LIMIT, row_grid
 
@@ -15,9 +15,6 @@ Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 
 MOST_CHOSEN = 64
 """Experts per row that the routing kernel can choose at most."""
-
-SHARED_FROM = 4
-"""Rows that an expert gets on average from which on they share one reading of its weights."""
 
 
 def _route_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -28,55 +25,21 @@ def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return cdiv(c.I, v["ROWS"]), c.A, min(c.T, GRID_LIMIT)
 
 
-def _gate_up_tiled_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
-    return cdiv(c.I, 8 * v["TN"]), c.E, 1
-
-
 def _down_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return cdiv(c.N, v["ROWS"]), min(c.T, GRID_LIMIT), 1
 
 
-def grouped(rows: int, chosen: int, experts: int) -> bool:
-    """Say whether each expert is chosen so often that its weights should be read once for all of its rows."""
-    return rows * chosen >= SHARED_FROM * experts
-
-
-def _is_ungrouped(c: Call) -> bool:
-    return not grouped(c.T, c.A, c.E)
-
-
-def _slot_kernels(
-    name: str, uniforms: tuple[str, ...], grid: Grid, length: str, takes: Callable[[Call], bool] = always
-) -> list[Kernel]:
+def _slot_kernels(name: str, uniforms: tuple[str, ...], grid: Grid, length: str) -> list[Kernel]:
     """Return one kernel per weight dtype that reads an expert anew for each slot, in rows of `length` values."""
     kernels = []
     for dtype, vector in VECTOR.items():
 
         def when(c: Call, vector: int = vector) -> bool:
-            return c.dims[length] % vector == 0 and takes(c)
+            return c.dims[length] % vector == 0
 
         rows = (*uniforms, "row_start", "row_count")
         variants = ({"WG": 128, "ROWS": 2}, {"WG": 64, "ROWS": 2})
         kernels.append(Kernel(f"{name}_{dtype}", rows, grid, {"w": dtype}, when, variants, splits="w"))
-    return kernels
-
-
-def expert_tile_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, length: str) -> list[Kernel]:
-    """Return the kernels that read an expert once for all of its rows; `shader` has a place for the weight dtype.
-
-    The tile fits the rows that an expert gets on average.
-    """
-    kernels = []
-    for dtype, vector in VECTOR.items():
-        for height, below in ((1, 8), (2, 1 << 30)):
-
-            def when(c: Call, vector: int = vector, below: int = below) -> bool:
-                average = c.T * c.A / c.E
-                return c.dims[length] % vector == 0 and average <= below
-
-            variants = ({"TM": height, "TN": 4},)
-            rows = (*uniforms, "row_start", "row_count")
-            kernels.append(Kernel(shader.format(dtype), rows, grid, {"w": dtype}, when, variants, splits="w"))
     return kernels
 
 
@@ -130,10 +93,7 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
 
 @op(
     "x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]",
-    kernels=[
-        *_slot_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K", _is_ungrouped),
-        *expert_tile_kernels("expert_gate_up_{}_tiled", ("T", "K", "I", "A"), _gate_up_tiled_grid, "K"),
-    ],
+    kernels=_slot_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K"),
     natives=_natives("expert_gate_up", ("T", "E", "A", "I", "K")),
     # Far below 0, silu(g) falls as exp(g): it multiplies the relative error of g by |g|.
     tolerance=Tolerance(nmse=1e-8),
@@ -142,8 +102,6 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
         {"T": 5, "E": 3, "A": 1, "I": 33, "K": 32},
         {"T": 2, "E": 5, "A": 2, "I": 2, "K": 288},
         {"T": 70, "E": 9, "A": 3, "I": 35, "K": 64},
-        {"T": 24, "E": 5, "A": 2, "I": 40, "K": 96},
-        {"T": 150, "E": 3, "A": 2, "I": 3, "K": 32},
     ),
     example=choose_experts,
     touched={"w": lambda c: c["T"] * c["A"] / c["E"]},
@@ -151,7 +109,6 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
     bench=(
         {"T": 1, "E": 128, "A": 8, "I": 768, "K": 2048},  # Qwen3-Omni Thinker
         {"T": 1, "E": 128, "A": 6, "I": 384, "K": 1024},  # Qwen3-Omni Talker
-        {"T": 256, "E": 128, "A": 8, "I": 768, "K": 2048},  # Qwen3-Omni Thinker, a prompt
     ),
 )
 def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:

@@ -95,7 +95,8 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
 
     def kernel(least: int, most: int, *variants: Mapping[str, int]) -> Kernel:
         return Kernel(
-            f"{name}_q8_0_int8", uniforms, _int8_grid, {"w": "q8_0"}, lambda c: least <= c.T <= most, variants,
+            f"{name}_q8_0_int8", uniforms, _int8_grid, {"w": "q8_0"},
+            lambda c: least <= _judged_rows(c) <= most, variants,
             splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
-// expert_gate_up_tiled: hidden values first .. of one expert, 8 * TN of them, for all rows that chose it: half of the weight
-// rows of a tile are gate rows, the other half the up rows that belong to them. The caller defines TM, TN (even), x (array
-// of vec4), experts, h, params (T, K, I, A, row_start, row_count) and these libs: expert_tiled, tile_product, quad_*, sigmoid.
+// grouped_gate_up: hidden values first .. of one expert, COLUMNS * TN / 2 of them, for all rows that chose it: half of the
+// weight rows of a tile are gate rows, the other half the up rows that belong to them. The caller defines TM, TN (even),
+// slots, ends, h, params (T, K, I, A, row_start, row_count) and these libs: grouped and what it takes, sigmoid.
 
-const HALF: u32 = 8u * TN;
+const HALF: u32 = COLUMNS * TN / 2u;
 
 var<private> first: u32;
 var<private> expert_row: u32;
@@ -18,7 +18,7 @@ fn w_row(n: u32) -> u32 {
 
 fn store(slot: u32, sums: ptr<function, array<array<f32, TN>, TM>>, row: u32, column: u32) {
   for (var j = 0u; j < TN / 2u; j++) {
-    let i = first + j * 16u + column;
+    let i = first + j * COLUMNS + column;
     if (i < params.I) {
       // Where the gate row and the up row lie in different ranges, the gate's comes first and leaves its product in h.
       var before = (*sums)[row][j];
@@ -34,9 +34,9 @@ fn store(slot: u32, sums: ptr<function, array<array<f32, TN>, TM>>, row: u32, co
   }
 }
 
-fn expert_gate_up(expert: u32, block: u32, lane: u32) {
-  first = block * HALF;
+fn grouped_gate_up(group: vec3<u32>, shares: u32, lane: u32) {
+  first = group.x * HALF;
   // Wraps around below the bound range, so that one comparison with row_count finds rows outside on either side.
-  expert_row = expert * 2u * params.I - params.row_start;
-  expert_tiled(expert, params.K / 4u, lane);
+  expert_row = group.y * 2u * params.I - params.row_start;
+  grouped(group.y, group.z, shares, params.K / 4u, lane);
 }
