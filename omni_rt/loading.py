@@ -18,7 +18,7 @@ from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.models.qwen3_tts.session import TextToSpeech
-from omni_rt.placement import DevicePlacement, OmniConfig, WeightFormat
+from omni_rt.placement import VOCODERS, DevicePlacement, OmniConfig, WeightFormat
 from omni_rt.sampling import Sampling
 
 Progress = Callable[[int, int], None]
@@ -37,6 +37,7 @@ def load(
     local_files_only: bool = False,
     threads: int | None = None,
     level: str = "",
+    vocoder: str = VOCODERS[0],
     progress: Progress | None = None,
 ) -> OmniOrchestrator | TextToSpeech:
     """Load a model: "tiny", a directory in Hugging Face layout or one that `quantize` wrote, or org/repo[@revision].
@@ -44,12 +45,15 @@ def load(
     `device` is "auto", "cpu", "wgpu" or "wgpu:1"; `placement` moves single components elsewhere. `quant` "q8_0"
     quantises while loading. `context` is the longest conversation in tokens, `max_memory` a budget in bytes for each
     device. `strict` makes a CPU fallback an error. `threads` and `level` are those of the CPU, see `open_device`.
+    `vocoder` "griffin-lim" speaks without Code2Wav, from tables of mels that some models of Qwen3-Omni bring.
     Raises ModelNotFoundError, ModelFormatError, UnsupportedError, DeviceError, or OutOfMemoryError before anything is
     allocated.
     """
     started = time.perf_counter()
     if context < 1:
         raise InputError(f"the context must be at least one position, got {context}")
+    if vocoder not in VOCODERS:
+        raise UnsupportedError(f"vocoder={vocoder!r} is not known: use {' or '.join(map(repr, VOCODERS))}")
     if quant is not None:
         try:
             quant = WeightFormat(quant)
@@ -66,7 +70,9 @@ def load(
     try:
         model: OmniOrchestrator | TextToSpeech
         if isinstance(files, OmniFiles):
-            model = _load_omni(files, devices, context, report)
+            model = _load_omni(files, devices, context, vocoder, report)
+        elif vocoder != VOCODERS[0]:
+            raise UnsupportedError(f"{directory}: Qwen3-TTS speaks through its own codec, not through {vocoder}")
         else:
             model = _load_tts(files, devices, context, report)
     except BaseException:
@@ -77,14 +83,16 @@ def load(
     return model
 
 
-def _load_omni(files: OmniFiles, devices: dict[str, Device], context: int, progress: Progress) -> OmniOrchestrator:
+def _load_omni(
+    files: OmniFiles, devices: dict[str, Device], context: int, vocoder: str, progress: Progress
+) -> OmniOrchestrator:
     checkpoint, quants = files.main.checkpoint, files.main.quants
     needed = omni.planned_bytes(checkpoint, files.config, devices, quants=quants, context=context)
     _require(needed, files.directory)
     components = omni.load_components(
         checkpoint, files.config, devices, quants=quants, context=context, progress=progress
     )
-    return OmniOrchestrator(files.directory, files.config, components, devices)
+    return OmniOrchestrator(files.directory, files.config, components, devices, vocoder=vocoder)
 
 
 def _load_tts(files: TtsFiles, devices: dict[str, Device], context: int, progress: Progress) -> TextToSpeech:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+VOCODERS = ("code2wav", "griffin-lim")
+"""What can turn the codes of Qwen3-Omni into sound: a network, or a search for the phase of the mels they stand for."""
+
 
 class DevicePlacement(StrEnum):
     """The device of one component; AUTO follows the `device` that the model was loaded for."""

@@ -33,7 +33,15 @@ READERS = (
     "omni_rt/command/",
     "omni_rt/__main__.py",
 )
-FAMILY_READERS = ("config.py", "processor.py", "text.py", "speaker_encoder.py", "orchestrator.py", "session.py")
+FAMILY_READERS = (
+    "config.py",
+    "processor.py",
+    "text.py",
+    "speaker_encoder.py",
+    "griffin_lim.py",
+    "orchestrator.py",
+    "session.py",
+)
 
 
 def imports(source: str) -> Iterator[str]:

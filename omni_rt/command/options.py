@@ -12,11 +12,11 @@ import click
 
 from omni_rt.command.report import Report
 from omni_rt.errors import DeviceError, UnsupportedError
+from omni_rt.placement import VOCODERS
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
     from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
-    from omni_rt.models.qwen3_tts.session import TextToSpeech
     from omni_rt.sampling import Sampling
 
 Command = Callable[..., Any]
@@ -41,6 +41,7 @@ class ModelChoice:
     quant: str | None
     context: int
     strict: bool
+    vocoder: str
 
     def load_omni(self, report: Report) -> OmniOrchestrator:
         """Load a model that converses; raise UnsupportedError for another kind."""
@@ -51,19 +52,6 @@ class ModelChoice:
             model.close()
             raise UnsupportedError(
                 f"{self.ref}: this model reads texts aloud and answers nothing: use omni-rt say, or another model"
-            )
-        return model
-
-    def load_speaker(self, report: Report) -> TextToSpeech:
-        """Load a model that reads texts aloud; raise UnsupportedError for another kind."""
-        from omni_rt.models.qwen3_tts.session import TextToSpeech
-
-        model = self.load(report)
-        if not isinstance(model, TextToSpeech):
-            model.close()
-            raise UnsupportedError(
-                f"{self.ref}: this model converses; `say` takes a Qwen3-TTS checkpoint, e.g. "
-                "--model Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice after omni-rt pull"
             )
         return model
 
@@ -84,7 +72,7 @@ class ModelChoice:
 
                 return omni_rt.load(
                     self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
-                    strict=self.strict, local_files_only=True, progress=advance, **cpu_settings(),
+                    strict=self.strict, vocoder=self.vocoder, local_files_only=True, progress=advance, **cpu_settings(),
                 )  # fmt: skip
         except DeviceError as error:
             raise NoDevice(str(error)) from error
@@ -166,9 +154,9 @@ def model_options(command: Command) -> Command:
     """Add the options that say which model runs where; the command gets a ModelChoice as `model`."""
 
     def build(
-        ref: str, device: str, place: dict[str, str], quant: str | None, context: int, strict: bool
+        ref: str, device: str, place: dict[str, str], quant: str | None, context: int, strict: bool, vocoder: str
     ) -> ModelChoice:
-        return ModelChoice(ref, device, place, quant, context, strict)
+        return ModelChoice(ref, device, place, quant, context, strict, vocoder)
 
     options = [
         click.option("--model", "ref", default="tiny", show_default=True, metavar="REF",
@@ -179,6 +167,8 @@ def model_options(command: Command) -> Command:
         click.option("--quant", type=click.Choice(["q8_0"]), help="Quantise at load; else the file's precision."),
         click.option("--context", type=click.IntRange(16, 65536), default=4096, show_default=True,
                      help="Positions that prompt and reply may take together."),
+        click.option("--vocoder", type=click.Choice(VOCODERS), default=VOCODERS[0], show_default=True,
+                     help="What makes the sound of speech: griffin-lim does without a network, all at the end."),
         click.option("--strict", is_flag=True, help="Fail where a GPU would fall back to the CPU for an op."),
     ]  # fmt: skip
     return _collect(command, options, "model", build)

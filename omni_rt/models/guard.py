@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-FRAMES_PER_SECOND = 12.5
 SECONDS_PER_TOKEN = 1.0
 """A very slow reading: ordinary speech takes about a third of it."""
 
@@ -21,12 +20,12 @@ CYCLES = 4
 
 
 class Guard:
-    """Watches the frames and samples of one piece of text of `tokens` tokens."""
+    """Watches the frames and samples of one piece of text of `tokens` tokens, at `rate` frames a second."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, rate: float = 12.5) -> None:
         expected = SLACK_SECONDS + SECONDS_PER_TOKEN * tokens
-        self.expected_frames = int(expected * FRAMES_PER_SECOND)
-        self.most_frames = int(expected * CAP_FACTOR * FRAMES_PER_SECOND)
+        self.expected_frames = int(expected * rate)
+        self.most_frames = int(expected * CAP_FACTOR * rate)
 
     def runs_away(self, codes: list[np.ndarray], samples: np.ndarray, sample_rate: int) -> bool:
         """Say whether speech with these frames (codes [K] each) and last samples goes on without end."""

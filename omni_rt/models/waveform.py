@@ -267,7 +267,7 @@ class CodeStream:
         """
         if self._finished:
             raise InputError("codes were pushed to a stream that is finished; open another one")
-        frames = self._checked(codes)
+        frames = checked_codes(codes, self._codebooks, self._entries)
         pieces = [self._decode(frames[i : i + self._chunk]) for i in range(0, len(frames), self._chunk)]
         samples = [np.clip(piece.numpy().reshape(-1), -1, 1) for piece in pieces if piece is not None]
         return np.concatenate(samples) if samples else np.zeros(0, np.float32)
@@ -277,16 +277,17 @@ class CodeStream:
         self._finished = True
         return np.zeros(0, np.float32)
 
-    def _checked(self, codes: np.ndarray) -> np.ndarray:
-        codes = np.asarray(codes)
-        if codes.ndim != 2 or codes.shape[0] != self._codebooks or not np.issubdtype(codes.dtype, np.integer):
-            raise InputError(
-                f"codes are {codes.dtype} {list(codes.shape)}, "
-                f"expected whole numbers [{self._codebooks} codebooks, frames]"
-            )
-        if codes.size and not 0 <= codes.min() <= codes.max() < self._entries:
-            raise InputError(
-                f"codes run from {codes.min()} to {codes.max()}, but the codebooks have {self._entries} entries; "
-                "stop tokens and other specials are no codes"
-            )
-        return np.ascontiguousarray(codes.T, np.int32)
+
+def checked_codes(codes: np.ndarray, codebooks: int, entries: int) -> np.ndarray:
+    """Return codes int [K, T] as int32 rows [T, K]; raise InputError for another shape or value."""
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[0] != codebooks or not np.issubdtype(codes.dtype, np.integer):
+        raise InputError(
+            f"codes are {codes.dtype} {list(codes.shape)}, expected whole numbers [{codebooks} codebooks, frames]"
+        )
+    if codes.size and not 0 <= codes.min() <= codes.max() < entries:
+        raise InputError(
+            f"codes run from {codes.min()} to {codes.max()}, but the codebooks have {entries} entries; "
+            "stop tokens and other specials are no codes"
+        )
+    return np.ascontiguousarray(codes.T, np.int32)

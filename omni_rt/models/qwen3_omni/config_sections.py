@@ -211,6 +211,11 @@ class Code2WavConfig(DecoderConfig):
         """Samples that one frame of codes adds: 1920 in the release."""
         return prod(self.upsample_ratios) * prod(self.upsample_rates)
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames of codes in a second of speech: 12.5 in the release."""
+        return self.sample_rate / self.samples_per_frame
+
     def samples(self, frames: int) -> int:
         """Return how many samples `frames` frames give: each decoder block of stride r cuts r samples."""
         length = frames * prod(self.upsample_ratios)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,14 +20,16 @@ import numpy as np
 from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.components import Components
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
 from omni_rt.models.qwen3_omni.inputs import encode_prompt
 from omni_rt.models.qwen3_omni.processor import Message, Processor
 from omni_rt.models.qwen3_omni.speech import SpeechStage
 from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
-from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, TextDelta
+from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
 from omni_rt.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -42,12 +45,19 @@ class OmniOrchestrator:
     """A loaded Qwen3-Omni model. Use it as a context manager, or call `close` to free the devices' memory.
 
     `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable
-    alone; the last two are None in a model without speech output.
+    alone; the last two are None in a model without speech output. `vocoder` is what speaks: `code2wav`, or Griffin-Lim.
     """
 
     def __init__(
-        self, directory: Path, config: Qwen3OmniConfig, components: Components, devices: Mapping[str, Device]
+        self,
+        directory: Path,
+        config: Qwen3OmniConfig,
+        components: Components,
+        devices: Mapping[str, Device],
+        *,
+        vocoder: str = "code2wav",
     ) -> None:
+        """Put the components together. Raises UnsupportedError when the model cannot speak through `vocoder`."""
         self.directory = directory
         self.config = config
         self.devices = devices
@@ -58,6 +68,9 @@ class OmniOrchestrator:
         self.thinker = ThinkerStage(components, self.processor)
         self.code2wav = components.code2wav
         self.talker = TalkerStage(components, self.processor) if components.talker is not None else None
+        self.vocoder: Code2Wav | GriffinLim | None = self.code2wav
+        if vocoder == "griffin-lim" and config.code2wav is not None:
+            self.vocoder = GriffinLim(directory, config.code2wav)
         self._components = components
         self._closed = False
 
@@ -153,16 +166,41 @@ class OmniOrchestrator:
 
     def text_to_speech(self, text: str, voice: str | None = None) -> AudioOutput:
         """Speak `text` as if it were the model's own reply."""
+        *_, done = self.read(text, voice=voice)
+        assert isinstance(done, Done) and isinstance(done.reply, Speech)
+        return AudioOutput(done.reply.audio, done.reply.sample_rate)
+
+    def read(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        max_frames: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Iterator[AudioChunk | Done]:
+        """Speak `text` as if it were the model's own reply: AudioChunk as they come, then Done with the Speech.
+
+        Raises InputError for an empty text, UnsupportedError for a model without speech.
+        """
+        self._check_open()
         if not text.strip():
             raise InputError("there is nothing to speak: the text is empty")
-        speech = self._speech(voice, None, _seed(None))
+        clock = ReplyClock(self.load_seconds)
+        seed = _seed(seed)
+        speech = self._speech(voice, sampling, seed, max_frames)
         prompt = self.processor.prompt([{"role": "user", "content": text}])
-        ids = [*self.processor.tokenizer.encode(text), self.config.tokens.im_end]
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
         prefill = self._components.thinker.prefill(inputs, states=True)
         speech.start(prompt, prefill.embeddings, prefill.hidden)
-        chunks = [chunk for token in ids for chunk in speech.push(token)] + list(speech.finish())
-        return AudioOutput(_join(chunks), speech.sample_rate)
+        chunks: list[np.ndarray] = []
+        ids = [*self.processor.tokenizer.encode(text), self.config.tokens.im_end]
+        for samples in chain(*map(speech.push, ids), speech.finish()):
+            chunks.append(samples)
+            clock.audio(len(samples), speech.sample_rate)
+            yield AudioChunk(samples, speech.sample_rate)
+        timings = clock.timings(self.devices.values())
+        yield Done(Speech(_join(chunks), speech.sample_rate, speech.codes, speech.finish_reason, seed, timings))
 
     def clear_kv_cache(self) -> None:
         """Forget what earlier calls left in the caches."""
@@ -234,12 +272,22 @@ class OmniOrchestrator:
             )
         )
 
-    def _speech(self, voice: str | None, sampling: Sampling | None, seed: int) -> SpeechStage:
+    def _speech(
+        self, voice: str | None, sampling: Sampling | None, seed: int, max_frames: int | None = None
+    ) -> SpeechStage:
         if self._components.talker is None:
             raise UnsupportedError(
                 f"{self.directory.name} has no talker (enable_audio_output is false): ask for text only"
             )
-        return SpeechStage(self._components, self.processor, voice=voice, sampling=sampling, seed=seed)
+        return SpeechStage(
+            self._components,
+            self.processor,
+            vocoder=self.vocoder,
+            voice=voice,
+            sampling=sampling,
+            seed=seed,
+            max_frames=max_frames,
+        )
 
     def voices(self) -> list[str]:
         """Return the names of the speakers, the default one first."""

@@ -1,6 +1,6 @@
 """A spoken reply while it is written: tokens go in one by one, samples come out as soon as they are known.
 
-    token -> embedding -> text projection -> TalkerSession -> frames -> Code2Wav stream -> samples
+    token -> embedding -> text projection -> TalkerSession -> frames -> stream of a vocoder -> samples
 
 A token is spoken when the one after it is known: the last token of a reply, normally the stop token, is silent.
 """
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omni_rt.models.guard import Guard
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav
+from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
 from omni_rt.models.qwen3_omni.inputs import layout_of
 from omni_rt.models.qwen3_omni.positions import MediaLayout, prompt_positions, sound_in_video_as_text
 from omni_rt.models.qwen3_omni.processor import Processor
@@ -34,7 +36,7 @@ class SpeechStage:
     """The speech of one reply: `start` with the prompt, `push` every token, `finish`; `codes` and samples come out.
 
     `sampling` None means the checkpoint's defaults; otherwise it holds for the Talker and the code predictor, but for
-    the repetition penalty, which is the Talker's only when `own_penalty` says so.
+    the repetition penalty, which is the Talker's only when `own_penalty` says so. `vocoder` None means Code2Wav.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class SpeechStage:
         components: Components,
         processor: Processor,
         *,
+        vocoder: Code2Wav | GriffinLim | None = None,
         voice: str | None,
         sampling: Sampling | None,
         seed: int,
@@ -62,8 +65,9 @@ class SpeechStage:
             replace(sampling, repetition_penalty=1.0) if sampling else Sampling(**vars(defaults.code_predictor))
         )
         self._seed = seed
-        self._stream = components.code2wav.stream()
+        self._stream = (vocoder or components.code2wav).stream()
         self.sample_rate: int = components.code2wav.config.sample_rate
+        self._frame_rate = components.code2wav.config.frame_rate
         self._codebooks: int = components.config.talker.codebooks if components.config.talker else 0
         self._session: TalkerSession | None = None
         self._held: int | None = None
@@ -100,10 +104,12 @@ class SpeechStage:
         assert self._session is not None
         self._session.push_text(self._end)
         self._session.finish_text()
-        self._guard = Guard(self._spoken)
+        self._guard = Guard(self._spoken, self._frame_rate)
         yield from self._drain()
         if len(self._frames) > self._decoded:
             yield self._decode()
+        if len(rest := self._stream.finish()):
+            yield rest
 
     def layout(self, reply_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (inputs [T, D], trailing [S, D], pad [D]) for a whole reply; its last token is silent."""
