@@ -47,6 +47,18 @@ def test_chat_answers_a_spoken_question_in_text_and_speech(program: Program, tmp
     assert "first token" not in done.out
 
 
+def test_say_speaks_in_the_own_voice_of_a_model_that_converses(program: Program, tmp_path: Path) -> None:
+    speech = str(tmp_path / "speech.wav")
+    asked = ("say", "on", "--device", "cpu", "--seed", "1", "--max-frames", "9", "--json")
+    done = program(*asked, "-o", speech)
+    assert done.code == 0, done.err
+    samples, rate = soundfile.read(speech)
+    told = json.loads(done.out)
+    assert rate == 24000 and told["frames"] <= 9 and told["seconds"] == pytest.approx(len(samples) / rate)
+    refused = program(*asked, "-o", speech, "--language", "english")
+    assert refused.code == 1 and "own voices only" in refused.err and "--language" in refused.err
+
+
 def test_json_is_all_that_stdout_holds_and_repeats_with_the_seed(program: Program, tmp_path: Path) -> None:
     answer = str(tmp_path / "answer.flac")
     replies = [

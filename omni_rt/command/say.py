@@ -1,8 +1,9 @@
-"""`omni-rt say`: a text read aloud by Qwen3-TTS."""
+"""`omni-rt say`: a text read aloud."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from omni_rt.command.chat import check_output
 from omni_rt.command.options import ModelChoice, model_options, report_options
 from omni_rt.command.report import Report, timings_as_json
-from omni_rt.errors import InputError
+from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.results import AudioChunk, Done, Speech
 from omni_rt.sampling import Sampling
@@ -23,6 +24,7 @@ from omni_rt.voice import Voice
 @click.command(
     epilog="""\b
 Examples:
+  omni-rt say "turn on the kitchen light"
   omni-rt say "Good morning." --voice vivian --model DIRECTORY -o morning.wav
   omni-rt say -i chapter.txt --instruct "a calm old man" --model DIRECTORY -o chapter.flac
   omni-rt say "It is me." --ref-audio me.wav --ref-text "What I said there." --model DIRECTORY
@@ -50,7 +52,7 @@ Examples:
     type=click.IntRange(1, 100000),
     default=2048,
     show_default=True,
-    help="Frames of 80 ms at most for each piece of a long text.",
+    help="Frames of codes at most for each piece of a long text; most models make 12.5 a second.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat a reading; a random one otherwise.")
 @click.option(
@@ -76,7 +78,7 @@ def say(
     model: ModelChoice,
     report: Report,
 ) -> None:
-    """Read TEXT aloud with a Qwen3-TTS model."""
+    """Read TEXT aloud, with a model of Qwen3-TTS or in the own voice of one that converses."""
     if (text is None) == (source is None):
         raise click.UsageError("give the text as an argument, or a file of it with --input")
     if ref_audio is None and (ref_text is not None or save_voice is not None):
@@ -90,15 +92,24 @@ def say(
     if not words.strip():
         raise InputError("there is nothing to say: the text is empty")
     sampling = None if temperature is None else Sampling(temperature=temperature, repetition_penalty=1.05)
-    with model.load_speaker(report) as tts:
-        options: dict[str, Any] = {
-            "voice": _voice(tts, voice, ref_audio, ref_text, save_voice, report), "language": language,
-            "instruct": instruct, "max_frames": max_frames, "sampling": sampling, "seed": seed,
-        }  # fmt: skip
-        if output == "-":
-            speech = _stream_raw(tts, words, options)
+    with model.load(report) as speaker:
+        options: dict[str, Any] = {"max_frames": max_frames, "sampling": sampling, "seed": seed}
+        if isinstance(speaker, TextToSpeech):
+            options |= {
+                "voice": _voice(speaker, voice, ref_audio, ref_text, save_voice, report), "language": language,
+                "instruct": instruct,
+            }  # fmt: skip
+            raw = output == "-"
+            speech = _written(speaker.stream(words, **options)) if raw else speaker.generate(words, **options)
         else:
-            speech = tts.generate(words, **options)
+            asked = {"--ref-audio": ref_audio, "--instruct": instruct, "--language": language.replace("auto", "")}
+            if given := [option for option, value in asked.items() if value]:
+                raise UnsupportedError(
+                    f"{model.ref}: this model converses and speaks in its own voices only: leave out "
+                    f"{', '.join(given)}, or give a Qwen3-TTS checkpoint with --model"
+                )
+            speech = _written(speaker.read(words, voice=voice, **options), silent=output != "-")
+        if output != "-":
             with click.get_current_context().find_root().obj.interrupts.writing(Path(output)):
                 speech.save(output)
             report.note(f"speech in {output}")
@@ -136,11 +147,11 @@ def _voice(
     return voice
 
 
-def _stream_raw(tts: TextToSpeech, words: str, options: dict[str, Any]) -> Speech:
-    """Write 16-bit samples to stdout as they are made and return the whole."""
-    with closing(tts.stream(words, **options)) as events:  # type: ignore[type-var]
+def _written(stream: Iterator[AudioChunk | Done], *, silent: bool = False) -> Speech:
+    """Write 16-bit samples to stdout as they are made, unless `silent`, and return the whole."""
+    with closing(stream) as events:  # type: ignore[type-var]
         for event in events:
-            if isinstance(event, AudioChunk):
+            if isinstance(event, AudioChunk) and not silent:
                 pcm = np.round(np.clip(event.samples, -1, 1) * 32767).astype("<i2")
                 sys.stdout.buffer.write(pcm.tobytes())
                 sys.stdout.buffer.flush()
