@@ -6,7 +6,10 @@ import re
 
 import pytest
 
+from omni_rt.devices import shader
+from omni_rt.devices.pipelines import OWN_KERNELS
 from omni_rt.devices.webgpu import WebGpuDevice
+from omni_rt.ops.contract import TABLE
 from tests.parity import Case, cases, check
 from tests.shader_lint import BARRIER, kernels
 
@@ -31,6 +34,17 @@ def test_kernel_with_a_barrier_is_right_every_time(gpu: WebGpuDevice, case: Case
     check(gpu, case, repeats=REPEATS["software" if gpu.adapter.software else "gpu"])
 
 
-def test_kernels_with_barriers_are_found() -> None:
-    names = {case.kernel.shader for case in largest_cases()}
-    assert {"softmax", "conv1d_f16_tiled", "conv1d_f32_few"} <= names and "add" not in names
+def test_every_kernel_with_a_barrier_and_every_variant_is_repeated() -> None:
+    waiting = {name for name, item in kernels().items() if BARRIER.search(re.sub(r"//.*", "", item.source))}
+    declared = [
+        (k.shader, dict(v)) for op in TABLE.values() for k in op.kernels for v in k.variants if k.shader in waiting
+    ]
+    repeated = [(case.kernel.shader, dict(case.variant)) for case in largest_cases()]
+    assert {"softmax", "conv1d_f16_tiled", "conv1d_f32_few"} <= waiting and "add" not in waiting
+    left_out = [f"{name} {variant}" for name, variant in declared if (name, variant) not in repeated]
+    assert not left_out, f"no call of a domain reaches {', '.join(left_out)}"
+
+
+def test_kernels_of_the_device_itself_have_no_barrier() -> None:
+    for name in OWN_KERNELS:
+        assert not BARRIER.search(re.sub(r"//.*", "", shader.load_source(name))), f"nothing here repeats {name}"

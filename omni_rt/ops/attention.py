@@ -23,6 +23,9 @@ def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
 MOST_SCORES = 1 << 22
 """Scores of one group of heads that the reference holds at once."""
 
+DECODE_KERNELS = tuple(product((1, 2, 4, 8), (1, 2, 3, 4)))
+"""Query heads that share a key head, up to so many, and the 32 values of a head that each step covers."""
+
 PREFILL_FROM = 17
 """Queries from which a tile of 32 pays; below, one workgroup per query makes better use of a GPU."""
 
@@ -44,7 +47,7 @@ def in_runs(call: Call) -> bool:
 def run_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, dtypes: Mapping[str, str]) -> list[Kernel]:
     """Return a decode kernel for each number of query heads that share a key head, and each width of a head."""
     kernels = []
-    for repeat, steps in product((1, 2, 4, 8), (1, 2, 3, 4)):
+    for repeat, steps in DECODE_KERNELS:
 
         def when(call: Call, repeat: int = repeat, steps: int = steps) -> bool:
             shared = repeat // 2 < call.H // call.G <= repeat
@@ -112,6 +115,11 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
     return {"T": t, "S": s, "H": heads[0], "G": heads[1], "D": d, "scale": d**-0.5} | rules
 
 
+def decode_calls() -> list[dict[str, Any]]:
+    """Return a call for each decode kernel: by query heads that share a key head, and width of a head."""
+    return [attention_call(1, 90, (repeat, 1), 32 * steps - 4) for repeat, steps in DECODE_KERNELS]
+
+
 @op(
     "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]",
     kernels=[
@@ -123,6 +131,7 @@ def attention_call(t: int, s: int, heads: tuple[int, int], d: int, **rule: int) 
     ],
     natives=(Native("attention_f32", UNIFORMS), Native("attention_f16", UNIFORMS, F16)),
     domain=[
+        *decode_calls(),
         attention_call(1, 1, (1, 1), 4),
         attention_call(1, 9, (4, 2), 24),
         attention_call(1, 2100, (2, 1), 64),

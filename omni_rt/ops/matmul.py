@@ -118,6 +118,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
     natives=_natives("matmul", ("T", "N", "K")),
     domain=(
         {"T": 1, "N": 31, "K": 2048},
+        {"T": 2, "N": 33, "K": 64},
         {"T": 3, "N": 9, "K": 96},
         {"T": 8, "N": 65, "K": 64},
         {"T": 12, "N": 65, "K": 32},
@@ -151,6 +152,7 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
     natives=_natives("matmul_add", ("T", "N", "K", "R")),
     domain=(
         {"T": 1, "N": 31, "K": 2048, "R": 1},
+        {"T": 2, "N": 33, "K": 64, "R": 2},
         {"T": 3, "N": 9, "K": 96, "R": 3},
         {"T": 8, "N": 65, "K": 64, "R": 1},
         {"T": 12, "N": 65, "K": 32, "R": 12},

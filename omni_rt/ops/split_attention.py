@@ -14,6 +14,7 @@ from omni_rt.ops.attention import (
     attention_call,
     attention_example,
     attention_flops,
+    decode_calls,
     run_kernels,
     visible_positions,
 )
@@ -51,6 +52,7 @@ def _merge_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping
         *run_kernels("attention_f16_parts", UNIFORMS, _grid, F16),
     ],
     domain=[
+        *(call | {"parts": 2} for call in decode_calls()),
         attention_call(1, 1, (1, 1), 4) | {"parts": 1},
         attention_call(1, 300, (8, 1), 128) | {"parts": 4},
         attention_call(1, 900, (6, 2), 24) | {"parts": 3},
