@@ -108,12 +108,13 @@ class Experts:
 
     def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
         """Return x plus the weighted experts of its normed rows."""
-        normed = ops.rms_norm(x, norm, epsilon=self.epsilon)
-        chosen_weights, chosen = ops.route(ops.matmul(normed, self.router), top=self.top)
+        hidden, chosen_weights, chosen = ops.gate_up_routed(
+            x, norm, self.router, self.gate_up, epsilon=self.epsilon, top=self.top
+        )
         if self.shared_gate is not None:
-            hidden = ops.gate_up_normed(x, norm, self.shared_gate_up, epsilon=self.epsilon)
-            x = ops.add_gated(x, ops.matmul(hidden, self.shared_down), ops.matmul(normed, self.shared_gate))
-        hidden = ops.gate_up_experts(normed, self.gate_up, chosen)
+            shared = ops.gate_up_normed(x, norm, self.shared_gate_up, epsilon=self.epsilon)
+            gate = ops.project_normed(x, norm, self.shared_gate, epsilon=self.epsilon)
+            x = ops.add_gated(x, ops.matmul(shared, self.shared_down), gate)
         return ops.add_experts(hidden, self.down, chosen, chosen_weights, x)
 
 

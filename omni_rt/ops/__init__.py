@@ -21,6 +21,7 @@ from omni_rt.ops.normed_matmul import gate_up_normed, norm_gate_up, norm_matmul,
 from omni_rt.ops.pooling import elu, gate_channels, pool, relu, tanh
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
 from omni_rt.ops.reading import read_all
+from omni_rt.ops.routed_experts import gate_up_routed, route_gate_up
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
 from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
@@ -52,6 +53,7 @@ __all__ = [
     "gate_channels",
     "gate_up_experts",
     "gate_up_normed",
+    "gate_up_routed",
     "gelu",
     "gelu_tanh",
     "grouped_gate_up",
@@ -74,6 +76,7 @@ __all__ = [
     "rope",
     "rope_append",
     "route",
+    "route_gate_up",
     "sample",
     "silu",
     "silu_mul",

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.int8 import int8_kernels, teams
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import GRID_LIMIT, row_grid
+from omni_rt.tensor import BLOCK
 
 Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 
 MOST_CHOSEN = 64
 """Experts per row that the routing kernel can choose at most."""
+
+FEW_ROWS = 4
+"""Rows up to which each rounds its experts' hidden values to int8 by itself."""
 
 
 def _route_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -125,12 +130,22 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
 
 @op(
     "h[T, A, I], w[E, N, I]:weight, experts[T, A]:i32, weights[T, A], r[T, N] -> y[T, N]",
-    kernels=_slot_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I"),
+    kernels=[
+        *int8_kernels(
+            "expert_down_q8_0_int8",
+            ("N", "I", "A"),
+            lambda c, v: (cdiv(c.N, teams(v)), c.T, 1),
+            length=lambda c: c.A * c.I,
+            items=lambda c: c.N,
+            takes=lambda c: c.T <= FEW_ROWS and c.I % BLOCK == 0,
+        ),
+        *_slot_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I"),
+    ],
     natives=_natives("expert_down", ("T", "E", "A", "I", "N")),
     domain=(
         {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
         {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
-        {"T": 2, "E": 5, "A": 2, "I": 96, "N": 1},
+        {"T": 2, "E": 5, "A": 2, "I": 96, "N": 7},
         {"T": 70, "E": 9, "A": 3, "I": 64, "N": 35},
     ),
     example=choose_experts,

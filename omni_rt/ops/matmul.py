@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, cdiv, op
+from omni_rt.ops.int8 import int8_kernels, teams
 
 FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
@@ -60,7 +61,15 @@ def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     """Return the kernels of matmul or matmul_add, by weight dtype and rows of x; the first that takes a call runs."""
-    kernels = []
+    kernels = int8_kernels(
+        f"{name}_q8_0_int8_gemv",
+        uniforms,
+        lambda c, v: weight_row_grid(c.row_count, teams(v)),
+        length=lambda c: c.K,
+        items=lambda c: c.N,
+        takes=lambda c: _judged_rows(c) == 1,
+        splits="w",
+    )
     for dtype, vector in VECTOR.items():
 
         def takes(least: int, most: int, vector: int = vector) -> Any:

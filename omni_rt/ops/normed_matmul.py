@@ -9,6 +9,7 @@ import numpy as np
 
 from omni_rt.ops.contract import Call, Kernel, Tolerance, op
 from omni_rt.ops.elementwise import silu_mul
+from omni_rt.ops.int8 import int8_kernels, teams
 from omni_rt.ops.matmul import VECTOR, matmul, weight_row_grid
 from omni_rt.ops.norm import rms_norm
 from omni_rt.tensor import BLOCK, Tensor
@@ -43,7 +44,17 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
 
 @op(
     "x[T, K], g[K], w[N, K]:weight -> y[T, N]",
-    kernels=_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=4),
+    kernels=[
+        *int8_kernels(
+            "norm_matmul_q8_0_int8",
+            ("K", "N", "epsilon", "row_start", "row_count"),
+            lambda c, v: (*weight_row_grid(c.row_count, teams(v))[:2], c.T),
+            length=lambda c: c.K,
+            items=lambda c: c.N,
+            splits="w",
+        ),
+        *_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=4),
+    ],
     domain=(
         {"T": 1, "K": 2048, "N": 31, "epsilon": 1e-6},
         {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
@@ -62,7 +73,17 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
 
 @op(
     "x[T, K], g[K], w[2*I, K]:weight -> h[T, I]",
-    kernels=_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=2),
+    kernels=[
+        *int8_kernels(
+            "norm_gate_up_q8_0_int8",
+            ("K", "I", "epsilon"),
+            lambda c, v: (*weight_row_grid(c.I, teams(v))[:2], c.T),
+            length=lambda c: c.K,
+            items=lambda c: c.I,
+            gated=True,
+        ),
+        *_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=2),
+    ],
     # Far below 0, silu(v) falls as exp(v): it multiplies the relative error of v by |v|.
     tolerance=Tolerance(nmse=1e-8),
     domain=(

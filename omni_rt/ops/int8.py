@@ -1,0 +1,78 @@
+"""Kernels that round a row of activations to int8 and multiply it with q8_0 weights by integer dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Tolerance, always
+from omni_rt.tensor import BLOCK, Tensor
+
+LONGEST = (1024, 2048, 3072, 4096, 6144)
+"""Values of the longest rows of the kernels; a kernel holds its row, so each length has its own."""
+
+LONGEST_GATED = (1024, 2048, 3072, 4096)
+
+GATED_ROUNDING = Tolerance(nmse=4e-3, peak=0.2)
+"""As INT8_ROUNDING, but far below 0 silu(v) falls as exp(v): it multiplies the relative error of v by |v|."""
+
+MANY_ITEMS = 16384
+"""Items from which on a team takes more of them in turn: the workgroups of a vocabulary would not fit a GPU at once."""
+
+Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
+
+
+def teams(variant: Mapping[str, int]) -> int:
+    """Return the items that a workgroup computes."""
+    return variant["WG"] // variant["TEAM"] * variant["ITEMS"]
+
+
+def int8_kernels(
+    shader: str,
+    uniforms: tuple[str, ...],
+    grid: Grid,
+    *,
+    length: Callable[[Call], int],
+    items: Callable[[Call], int],
+    takes: Callable[[Call], bool] = always,
+    gated: bool = False,
+    **settings: Any,
+) -> list[Kernel]:
+    """Return a kernel for each range of row lengths and of items.
+
+    `length` returns the values of the row that is rounded, `items` how many results a call asks for, `takes` what else
+    must hold. A `gated` kernel computes two products and their SwiGLU, which needs more memory and leaves more error.
+    """
+    kernels = []
+    lengths = LONGEST_GATED if gated else LONGEST
+    for shorter, longest in zip((0, *lengths), lengths, strict=False):
+        for least, most, turns in ((1, MANY_ITEMS - 1, (1, 2, 4)), (MANY_ITEMS, 1 << 40, (8, 16))):
+
+            def when(
+                c: Call, shorter: int = shorter, longest: int = longest, least: int = least, most: int = most
+            ) -> bool:
+                fits = shorter < length(c) <= longest and length(c) % BLOCK == 0
+                return fits and least <= items(c) <= most and takes(c)
+
+            variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
+            variants += [{"WG": 512, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns[:2]]
+            kernel = Kernel(
+                shader,
+                uniforms,
+                grid,
+                {"w": "q8_0"},
+                when,
+                tuple(variants),
+                int8=True,
+                tolerance=GATED_ROUNDING if gated else INT8_ROUNDING,
+                **settings,
+            )
+            kernels.append(kernel)
+    return kernels
+
+
+def in_int8(x: Tensor, w: Tensor) -> bool:
+    """Say whether one row x meets q8_0 weights on a GPU that may round it to int8."""
+    device = x.device
+    fits = x.shape[-1] % BLOCK == 0 and x.shape[-1] <= LONGEST_GATED[-1] and not w.parts
+    return device.kind == "wgpu" and device.activations == "q8" and w.dtype == "q8_0" and x.shape[0] == 1 and fits

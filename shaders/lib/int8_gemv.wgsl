@@ -1,0 +1,65 @@
+// load_item, int8_products: the row of int8_row times weight rows by integer dot products. A team of TEAM lanes multiplies the
+// ROWS weight rows of one item after the other, ITEMS of them: workgroups are few and large, as each rounds the row anew.
+// The weights of the next item are under way while the sums of this one are added up. The caller defines WG, TEAM, ROWS,
+// ITEMS, MOST, w_q: array<vec4<u32>> (16 int8 each), w_d: array<u32> (the f16 scales of two blocks of 32 per word),
+// chunk_place(item, r, chunk) (where w_q holds 16 values of row r), finish(item, totals) and the lib int8_row.
+
+const TEAMS: u32 = WG / TEAM;
+const CHUNKS: u32 = MOST / 16u / TEAM;
+const BUFFERS: u32 = 2u - 1u / ITEMS; // of sums: one is filled while the other is read
+const SHARES: u32 = TEAM + 1u; // one more, so that the sums of two teams lie in different banks
+
+var<workgroup> team_shares: array<f32, BUFFERS * ROWS * TEAMS * SHARES>;
+
+var<private> weight_quants: array<array<vec4<u32>, CHUNKS>, ROWS>;
+var<private> weight_scales: array<array<u32, CHUNKS>, ROWS>;
+
+fn load_item(item: u32, length: u32, lane: u32) {
+  for (var r = 0u; r < ROWS; r++) {
+    for (var c = 0u; c < CHUNKS; c++) {
+      let place = chunk_place(item, r, min(c * TEAM + lane % TEAM, length / 16u - 1u));
+      weight_quants[r][c] = w_q[place];
+      weight_scales[r][c] = w_d[place / 4u] >> (place * 8u & 16u);
+    }
+  }
+}
+
+fn int8_products(first: u32, items: u32, length: u32, lane: u32) {
+  let team = lane / TEAM;
+  let member = lane % TEAM;
+  for (var i = 0u; i < ITEMS; i++) {
+    let base = first + i * TEAMS;
+    if (base >= items) {
+      break;
+    }
+    for (var r = 0u; r < ROWS; r++) {
+      var total = 0.0;
+      for (var c = 0u; c < CHUNKS; c++) {
+        let chunk = c * TEAM + member;
+        let quants = weight_quants[r][c];
+        var sum = dot4I8Packed(quants.x, row_words[chunk]);
+        sum += dot4I8Packed(quants.y, row_words[PLANE + chunk]);
+        sum += dot4I8Packed(quants.z, row_words[2u * PLANE + chunk]);
+        sum += dot4I8Packed(quants.w, row_words[3u * PLANE + chunk]);
+        total += f32(sum) * row_scales[chunk / 2u] * unpack2x16float(weight_scales[r][c]).x;
+      }
+      team_shares[((i % BUFFERS * ROWS + r) * TEAMS + team) * SHARES + member] = total;
+    }
+    if (i + 1u < ITEMS) {
+      load_item(min(base + TEAMS + team, items - 1u), length, lane);
+    }
+    workgroupBarrier();
+    if (lane < TEAMS && base + lane < items) {
+      var totals: array<f32, ROWS>;
+      for (var r = 0u; r < ROWS; r++) {
+        var sums = vec4<f32>();
+        for (var n = 0u; n < TEAM; n += 4u) {
+          let at = ((i % BUFFERS * ROWS + r) * TEAMS + lane) * SHARES + n;
+          sums += vec4(team_shares[at], team_shares[at + 1u], team_shares[at + 2u], team_shares[at + 3u]);
+        }
+        totals[r] = dot(sums, vec4(1.0));
+      }
+      finish(base + lane, totals);
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// h[t, a, i] = silu(gate) * up; gate = m . w[e, i, :], up = m . w[e, I + i, :], e = experts[t, a],
+// m = x[t, :] / sqrt(mean(x[t, :]^2) + epsilon) * g, where x g is rounded to int8;
+// experts[t, :] = the top largest of logits[t, :] in falling order, the lower id first among equals;
+// weights[t, :] = their softmax, over themselves if normalise is set, else over all
+// bindings: x [T, K] f32; g [K] f32; logits [T, E] f32; w_q [E, 2 I, K] int8, w_d [E, 2 I, K / 32] f16; h [T, top, I] f32;
+//   weights [T, top] f32; experts [T, top] i32
+// work: workgroup (i, a, t) ranks the experts and computes h[t, a, i * ITEMS * WG / TEAM ..]; see lib/int8_gemv. E up to 256
+// tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
+// lib: int8_row, int8_gemv, sigmoid
+
+struct Params { K: u32, E: u32, I: u32, epsilon: f32, top: u32, normalise: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> logits: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> w_q: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> w_d: array<u32>;
+@group(0) @binding(5) var<storage, read_write> h: array<f32>;
+@group(0) @binding(6) var<storage, read_write> weights: array<f32>;
+@group(0) @binding(7) var<storage, read_write> experts: array<i32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+const WG: u32 = 256u; // tune
+const TEAM: u32 = 32u; // tune
+const ITEMS: u32 = 1u; // tune
+const MOST: u32 = 2048u; // tune
+const ROWS: u32 = 2u;
+const MOST_EXPERTS: u32 = 256u;
+const MOST_CHOSEN: u32 = 64u;
+
+var<workgroup> scores: array<vec4<f32>, MOST_EXPERTS / 4u>;
+var<workgroup> chosen: array<u32, MOST_CHOSEN>;
+var<private> slot: u32;
+var<private> expert: u32;
+
+var<private> t: u32;
+
+fn activation(v: u32, seen: f32) -> vec4<f32> {
+  let value = x[t * params.K / 4u + v] * seen;
+  row_squares += dot(value, value);
+  return value * g[v];
+}
+
+fn block_factor(block: u32) -> f32 {
+  return 1.0;
+}
+
+fn norm_scale() -> f32 {
+  return inverseSqrt(square_sum() / f32(params.K) + params.epsilon);
+}
+
+fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
+  return ((2u * expert + row) * params.I + item) * (params.K / 16u) + chunk;
+}
+
+fn finish(item: u32, totals: array<f32, ROWS>) {
+  let scale = norm_scale();
+  let gate = totals[0] * scale;
+  h[(t * params.top + slot) * params.I + item] = gate * sigmoid(gate) * totals[1] * scale;
+}
+
+fn rank_experts(lane: u32) {
+  for (var e = lane; e < params.E; e += WG) {
+    let own = scores[e / 4u][e % 4u];
+    var before = vec4<u32>();
+    for (var q = 0u; q < params.E / 4u; q++) {
+      let others = scores[q];
+      let earlier = vec4(4u * q) + vec4(0u, 1u, 2u, 3u) < vec4(e);
+      before += select(vec4(0u), vec4(1u), (others > vec4(own)) | ((others == vec4(own)) & earlier));
+    }
+    let rank = before.x + before.y + before.z + before.w;
+    if (rank < params.top) {
+      chosen[rank] = e;
+    }
+  }
+}
+
+fn share_of(e: u32) -> f32 {
+  return exp(scores[e / 4u][e % 4u] - scores[chosen[0] / 4u][chosen[0] % 4u]);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  t = group.z;
+  slot = group.y;
+  if (lane < params.E / 4u) {
+    scores[lane] = logits[t * params.E / 4u + lane];
+  }
+  gather_row(params.K, lane);
+  rank_experts(lane);
+  round_row(lane);
+  expert = chosen[slot];
+  let first = group.x * ITEMS * TEAMS;
+  load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
+  if (group.x == 0u && lane == 0u) {
+    var total = 0.0;
+    for (var i = 0u; i < select(params.E, params.top, params.normalise == 1u); i++) {
+      if (params.normalise == 1u) {
+        total += share_of(chosen[i]);
+      } else {
+        total += share_of(i);
+      }
+    }
+    weights[t * params.top + slot] = share_of(expert) / total;
+    experts[t * params.top + slot] = i32(expert);
+  }
+  int8_products(first, params.I, params.K, lane);
+}
