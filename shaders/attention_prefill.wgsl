@@ -1,7 +1,8 @@
 // y[t, h] = sum_p softmax_p(scale * q[t, h] . k[p mod S, g]) * v[p mod S, g], g = h / (H / G), p over the visible positions
 // bindings: q [T, H, D] f32; k [S, G, D] f32; v [S, G, D] f32; length [1] i32; y [T, H, D] f32
-// work: workgroup (i, h) computes a tile of up to 32 queries; see lib/attention_prefill. D a multiple of 4, up to
-//   256; ROWS is the number of queries per lane: with 256 / (D / 4) * ROWS near 32 few lanes idle
+// work: workgroup (i, h) computes tile groups.x - 1 - i of up to QUERIES queries, as the last see most; see
+//   lib/attention_prefill. D a multiple of 4, up to 256
+// tune: QUERIES (32 or 64) scored, of which a lane adds up the values of ROWS: best with 128 / (D / 4) * ROWS = QUERIES
 // lib: attention_prefill, visible
 
 struct Params {
@@ -16,7 +17,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-const ROWS: u32 = 4u; // tune
+const ROWS: u32 = 16u; // tune
+const QUERIES: u32 = 64u; // tune
 
 fn key_at(i: u32) -> vec4<f32> {
   return k[i];
@@ -27,6 +29,10 @@ fn value_at(i: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  attend_tile(group.x, group.y, lane);
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  attend_tile(groups.x - 1u - group.x, group.y, lane);
 }
