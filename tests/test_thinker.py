@@ -93,6 +93,11 @@ def test_a_prompt_in_slices_equals_a_prompt_at_once(
         assert_close(sliced.hidden, whole.hidden, 1e-5)
 
 
+def test_slices_of_a_prompt_grow_shorter_behind_many_positions() -> None:
+    rows = [thinker_module._slice_rows(start) for start in (0, 2048, 8192, 16384, 65536, 262144)]
+    assert rows == [2048, 2048, 2048, 1024, 256, 256]
+
+
 def test_a_seed_repeats_a_sampled_reply_and_another_changes_it(thinker: Thinker, reference: Reference) -> None:
     inputs = inputs_of(reference, "text")
     sampling = Sampling(temperature=1.5, top_k=40, top_p=0.95)

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from omni_rt import native
+from omni_rt.devices.pace import MOST_DISPATCHES, Pace
 from omni_rt.devices.readback import Readback
 from omni_rt.errors import DeviceError
-
-FLUSH_AFTER = 64
-"""Dispatches that are submitted together in eager use, so that the GPU starts while Python goes on."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,10 @@ class Stream:
         self._pass: Any = None
         self._pending = 0
         self._readback = Readback(gpu, ffi, lib)
+        self.pace: Pace | None = None
+        if "timestamp-query" in gpu.features:
+            self._period = lib.wgpuQueueGetTimestampPeriod(gpu.queue._internal)
+            self.pace = Pace(gpu, self._period, self._readback.begin)
         self._marker = gpu.create_buffer(size=16, usage="COPY_SRC | COPY_DST")
         self.issued = 0
         self.recorder: list[Dispatch] | None = None
@@ -79,22 +81,28 @@ class Stream:
             return
         if self._pass is None:
             self._encoder = self._gpu.create_command_encoder()
-            self._pass = self._encoder.begin_compute_pass()
+            writes = None if self.pace is None else self.pace.writes()
+            self._pass = self._encoder.begin_compute_pass(timestamp_writes=writes)
         inner = self._pass._internal
         self._set_pipeline(inner, dispatch.pipeline._internal)
         self._set_group(inner, 0, dispatch.group._internal, 0, self._ffi.NULL)
         self._dispatch(inner, *dispatch.grid)
         self._pending += 1
-        if self._pending >= FLUSH_AFTER:
+        if self._pending >= (MOST_DISPATCHES if self.pace is None else self.pace.limit):
             self.flush()
 
     def flush(self) -> None:
         """Submit what has been encoded."""
-        if self._pass is not None:
-            self._pass.end()
-            self._gpu.queue.submit([self._encoder.finish()])
-            self._encoder = self._pass = None
-            self._pending = 0
+        if self._pass is None:
+            return
+        self._pass.end()
+        if self.pace is not None:
+            self.pace.resolve(self._encoder)
+        self._gpu.queue.submit([self._encoder.finish()])
+        dispatches, self._pending = self._pending, 0
+        self._encoder = self._pass = None
+        if self.pace is not None:
+            self.pace.submitted(dispatches)
 
     def _address(self, pointer: Any) -> int:
         return int(self._ffi.cast("uintptr_t", pointer))
@@ -160,7 +168,7 @@ class Stream:
         encoder.resolve_query_set(queries, 0, 2, resolved, 0)
         self._gpu.queue.submit([encoder.finish()])
         start, stop = self.read(resolved, 0, 16).view(np.uint64)
-        return (int(stop) - int(start)) * self._lib.wgpuQueueGetTimestampPeriod(self._gpu.queue._internal) / 1e9
+        return (int(stop) - int(start)) * self._period / 1e9
 
     def _timed(self, dispatch: Dispatch) -> None:
         """Run one dispatch in a pass of its own between two timestamps, and append it to the trace."""

@@ -20,6 +20,14 @@ Columns = Callable[[Call, int], int]
 """The workgroups along the outputs of an expert, for tiles of so many weight rows."""
 
 
+INT8_TILES = (
+    {"TM": 8, "TN": 4, "LINES": 8, "STEP": 2},
+    {"TM": 8, "TN": 2, "LINES": 8, "STEP": 2},
+    {"TM": 4, "TN": 4, "LINES": 8, "STEP": 2},
+)
+"""Tiles of 64 x 128, 64 x 64 and 32 x 128 products; eight lines, as of the rows of a tile whole eights are left out."""
+
+
 def _in_groups(experts: Tensor, count: int) -> bool:
     """Say whether a GPU had better read the weights of each of `count` experts once for all of its rows."""
     return experts.device.kind == "wgpu" and experts.size >= SHARED_FROM * count
@@ -37,7 +45,7 @@ def _group_kernels(name: str, uniforms: tuple[str, ...], columns: Columns, lengt
 
     rounded = Kernel(
         f"{name}_q8_0_int8", ranges, grid, {"w": "q8_0"},
-        variants=({"TM": 4, "TN": 4, "LINES": 16, "STEP": 1},),
+        variants=INT8_TILES,
         splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
     )  # fmt: skip
     kernels = [rounded]

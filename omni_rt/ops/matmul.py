@@ -16,6 +16,14 @@ FEW_ROWS = 96
 GRID_WIDTH = 32768
 """Workgroups along x from which on a grid of weight rows goes on along y; a dimension holds at most 65535."""
 
+INT8_TILES = (
+    {"TM": 8, "TN": 4, "LINES": 16, "STEP": 2},
+    {"TM": 8, "TN": 2, "LINES": 8, "STEP": 2},
+    {"TM": 4, "TN": 4, "LINES": 16, "STEP": 2},
+    {"TM": 4, "TN": 4, "LINES": 8, "STEP": 2},
+)
+"""Tiles of 128 x 64, 64 x 64, 64 x 64 and 32 x 128 products."""
+
 VECTOR = {"f32": 4, "f16": 8, "q8_0": 32}
 """Row lengths must be multiples of these for the kernels that read vectors."""
 
@@ -109,8 +117,7 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
             splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
         )  # fmt: skip
 
-    square = {"TM": 4, "TN": 4, "LINES": 16, "STEP": 1}
-    return [kernel(FEW_ROWS + 1, 1 << 20, square, {"TM": 8, "TN": 4, "LINES": 16, "STEP": 2})]
+    return [kernel(FEW_ROWS + 1, 1 << 20, *INT8_TILES)]
 
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:

@@ -20,8 +20,12 @@ from omni_rt.sampling import Chooser, Sampling
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
-SLICE = 512
-"""Rows of a prompt that pass the decoder at once, which bounds the activations and the length of a submission."""
+SLICE = 2048
+"""Rows of a prompt that pass the decoder at once, which bounds the activations. All experts are read for each slice."""
+
+LEAST_SLICE = 256
+SCORES = 1 << 24
+"""Scores of a head behind which slices grow shorter, so that no dispatch takes long."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ class Thinker:
         self.cache.clear()
         embeddings, hidden, scores = [], [], []
         last = None
-        for start in range(0, count, SLICE):
-            rows = slice(start, min(start + SLICE, count))
+        stop = 0
+        while stop < count:
+            start, stop = stop, min(stop + _slice_rows(stop), count)
+            rows = slice(start, stop)
             self.cache.extend(rows.stop - start)
             x = self._embed(inputs, rows)
             normed, taps = self._run(x, inputs, rows)
@@ -189,3 +195,8 @@ class Thinker:
     def embed_ids(self, ids: Sequence[int]) -> np.ndarray:
         """Return the embeddings of token ids, float32 [T, N]."""
         return ops.embed(self.embed_tokens, self.device.tensor(np.asarray(ids, np.int32))).numpy()
+
+
+def _slice_rows(start: int) -> int:
+    """Return how many rows of a prompt pass at once from row `start` on; the same in every run."""
+    return min(SLICE, max(LEAST_SLICE, SCORES // max(start, 1)))
