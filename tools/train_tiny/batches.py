@@ -38,7 +38,7 @@ class Store:
         self.ends = self._put(self.lengths)
         self.clip_of = np.array([example.clip for example in examples])
         self.picture_of = np.array([example.picture for example in examples])
-        longest = int(self.lengths.max())
+        longest = int(self.lengths.max(initial=1))
         self.ids = self._put(_rows([np.array(example.ids) for example in examples], longest, np.int64))
         plain = np.tile(np.arange(longest, dtype=np.float32), (3, 1))
         placed = [example.positions for example in examples if example.positions is not None]
@@ -132,16 +132,25 @@ class Store:
         while True:
             yield np.concatenate([next(stream) for stream in streams])
 
+    def clip_batches(self, size: int, chance: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield without end batches of clips that are about equally long."""
+        return _alike(np.arange(len(self.corpus.clips)), self.clip_lengths, size, chance)
+
     def _stream(self, group: np.ndarray, size: int, chance: np.random.Generator) -> Iterator[np.ndarray]:
-        while True:
-            order = chance.permutation(group)
-            heard = self.clip_lengths[self.clip_of[order].clip(min=0)] if len(self.corpus.clips) else order
-            batches = []
-            for start in range(0, len(order), 32 * size):
-                block = slice(start, start + 32 * size)
-                ranked = order[block][np.argsort(heard[block], kind="stable")]
-                batches += [ranked[i : i + size] for i in range(0, len(ranked) - size + 1, size)]
-            if not batches:
-                batches = [order]
-            for index in chance.permutation(len(batches)):
-                yield batches[index]
+        return _alike(group, self.clip_lengths[self.clip_of.clip(min=0)], size, chance)
+
+
+def _alike(group: np.ndarray, lengths: np.ndarray, size: int, chance: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield without end batches of the members of `group`, in each of about equal `lengths`."""
+    while True:
+        order = chance.permutation(group)
+        heard = lengths[order]
+        batches = []
+        for start in range(0, len(order), 32 * size):
+            block = slice(start, start + 32 * size)
+            ranked = order[block][np.argsort(heard[block], kind="stable")]
+            batches += [ranked[i : i + size] for i in range(0, len(ranked) - size + 1, size)]
+        if not batches:
+            batches = [order]
+        for index in chance.permutation(len(batches)):
+            yield batches[index]
