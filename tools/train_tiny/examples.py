@@ -210,5 +210,5 @@ def in_parallel(work: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
     workers = len(os.sched_getaffinity(0))
     if workers < 2 or len(jobs) < 256:
         return [work(job) for job in jobs]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
         return pool.map(work, jobs, chunksize=32)

@@ -132,5 +132,5 @@ def speak_all(texts: Sequence[str], voices: Iterable[Voice], rate: int = 16000) 
     workers = len(os.sched_getaffinity(0))
     if workers < 2 or len(jobs) < 256:
         return [_job(job) for job in jobs]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
         return pool.map(_job, jobs, chunksize=64)

@@ -28,7 +28,7 @@ SEED = 6
 CTC_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
 SIZES = (256, 96, 96)
 """Examples of a batch: speech, text, pictures."""
-CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 120_000, 40_000, 24_000, 6_000
+CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 72_000, 20_000, 16_000, 4_000
 CHECK = 400
 """Held-out clips, and as many pictures, that are looked at now and then."""
 
@@ -101,9 +101,11 @@ def train(arguments: argparse.Namespace) -> None:
     dry = arguments.dry_run
     counts = (48, 16, 12, 6) if dry else (arguments.clips, TEXTS, PICTURES, SPOKEN_PICTURES)
     side = shape.DIMENSIONS.vision_positions
-    store = Store(corpus_of(directory, "model", counts, SEED), device, side)
     few = (12, 4, 4, 2) if dry else (CHECK, CHECK, CHECK, CHECK // 4)
-    check = Store(corpus_of(directory, "held-out", few, SEED + 1), device, side)
+    # Both before anything lies on the GPU: the workers are forks of this process.
+    taught = corpus_of(directory, "model", counts, SEED)
+    unseen = corpus_of(directory, "held-out", few, SEED + 1)
+    store, check = Store(taught, device, side), Store(unseen, device, side)
     print(f"{len(store.lengths)} examples in {time.monotonic() - started:.0f} s", flush=True)
     model = Thinker(shape.config()).to(device)
     head = torch.nn.Linear(shape.DIMENSIONS.thinker_width, len(WORDS) + 1).to(device)
@@ -118,7 +120,7 @@ def train(arguments: argparse.Namespace) -> None:
     ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
     batches = store.mixed((2, 1, 1) if dry else SIZES, np.random.default_rng(SEED))
-    steps = 50 if dry else arguments.steps
+    steps = min(50, arguments.steps) if dry else arguments.steps
     began = time.monotonic()
     step = 0
     while step < steps:
@@ -133,11 +135,10 @@ def train(arguments: argparse.Namespace) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        if (step + 1) % (25 if dry else 500) == 0:
-            pace = (time.monotonic() - began) / (step + 1)
-            print(
-                f"{step + 1} entropy {entropy.item():.4f} ctc {ctc.item():.4f} {1000 * pace:.1f} ms a step", flush=True
-            )
+        step += 1
+        if step % (25 if dry else 500) == 0:
+            pace = 1000 * (time.monotonic() - began) / step
+            print(f"{step} entropy {entropy.item():.4f} ctc {ctc.item():.4f} {pace:.1f} ms a step", flush=True)
         if step % 2500 == 0 and step < steps:
             print(summary(exact(model, check)), flush=True)
             save(model, arguments.out / "thinker.pt")
