@@ -75,6 +75,8 @@ def load(
             raise UnsupportedError(f"{directory}: Qwen3-TTS speaks through its own codec, not through {vocoder}")
         else:
             model = _load_tts(files, devices, context, report)
+        for opened in set(devices.values()):
+            opened.settle()
     except BaseException:
         for opened in set(devices.values()):
             opened.close()

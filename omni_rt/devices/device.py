@@ -102,6 +102,9 @@ class Device(ABC):
 
         return run
 
+    def settle(self) -> None:  # noqa: B027 (nothing to do where a weight is placed at once)
+        """Finish placing weights, and give back what only that needed."""
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all work issued so far is done."""

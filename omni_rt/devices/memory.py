@@ -11,6 +11,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from omni_rt.devices.ledger import Ledger
 
 SERIALS = count()
@@ -31,6 +33,12 @@ def size_class(size: int) -> int:
         return 256 if size <= 256 else 1024
     step = 1 << (size.bit_length() - 3)
     return round_up(size, step)
+
+
+def words(plane: np.ndarray) -> np.ndarray:
+    """Return the bytes of a plane, uint8, padded to whole 32-bit words."""
+    flat = np.ascontiguousarray(plane).reshape(-1).view(np.uint8)
+    return flat if flat.size % 4 == 0 else np.concatenate([flat, np.zeros(-flat.size % 4, np.uint8)])
 
 
 class Block:

@@ -18,11 +18,12 @@ from wgpu.backends.wgpu_native import ffi, lib
 from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
-from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up
+from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up, words
 from omni_rt.devices.noise import Noise
 from omni_rt.devices.pipelines import Pipelines, binding_kinds
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
+from omni_rt.devices.upload import Uploads
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix, cut_rows
 from omni_rt.tensor import BLOCK, Tensor, plane_bytes
@@ -93,6 +94,7 @@ class WebGpuDevice(Device):
         self._pool = Pool(self._create_buffer, self.ledger)
         self.pipelines = Pipelines(self._gpu, self.name, self._create_module)
         self._noise = Noise(self._gpu)
+        self._uploads = Uploads(self._gpu, ffi, lib)
         self.stream = Stream(self._gpu, ffi, lib)
         self._tuned = tuning.load(adapter.name)
         self._plans: dict[Any, Plan | None] = {}
@@ -118,37 +120,32 @@ class WebGpuDevice(Device):
 
     def weight(self, values: Matrix, dtype: str) -> Tensor:
         def place(start: int, shape: tuple[int, ...]) -> Tensor:
-            rows = values if len(shape) == 1 else cut_rows(values, start, start + shape[0])
-            return self._resident(shape, dtype, host_planes(rows, dtype), "weights")
+            tensor, buffers = self._fresh(shape, dtype, "weights")
+            self._uploads.fill(buffers, values if len(shape) == 1 else cut_rows(values, start, start + shape[0]), dtype)
+            return tensor
 
         return in_parts(self, values.shape, dtype, place)
 
     def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
         def place(start: int, shape: tuple[int, ...]) -> Tensor:
-            sizes = [round_up(max(size, 1), ALIGNMENT) for size in plane_bytes(shape, dtype)]
-            self.ledger.take("weights", sum(sizes))
-            buffers = [self._gpu.create_buffer(size=size, usage=STORAGE) for size in sizes]
+            tensor, buffers = self._fresh(shape, dtype, "weights")
             self._noise.fill(buffers, dtype, deviation, seed + start)
-            blocks = [self._pool.adopt(buffer, buffer.size, "weights") for buffer in buffers]
-            spans = [Span(block, 0, size) for block, size in zip(blocks, plane_bytes(shape, dtype), strict=True)]
-            return Tensor(shape, dtype, self, tuple(spans))
+            return tensor
 
         return in_parts(self, shape, dtype, place)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
-        return self._resident(shape, dtype, host_planes(np.zeros(shape, np.float32), dtype), "state")
+        return self._fresh(shape, dtype, "state")[0]
 
-    def _resident(self, shape: Sequence[int], dtype: str, planes: Sequence[np.ndarray], purpose: str) -> Tensor:
-        spans = []
-        for plane in planes:
-            size = round_up(max(plane.nbytes, 1), ALIGNMENT)
-            self.ledger.take(purpose, size)
-            buffer = self._gpu.create_buffer(size=size, usage=STORAGE, mapped_at_creation=True)
-            if plane.nbytes:
-                buffer.write_mapped(_words(plane))
-            buffer.unmap()
-            spans.append(Span(self._pool.adopt(buffer, size, purpose), 0, plane.nbytes))
-        return Tensor(shape, dtype, self, tuple(spans))
+    def _fresh(self, shape: Sequence[int], dtype: str, purpose: str) -> tuple[Tensor, list[Any]]:
+        """Return a tensor that stays for long, zeros as every new buffer is, and the buffers of its planes."""
+        sizes = plane_bytes(shape, dtype)
+        whole = [round_up(max(size, 1), ALIGNMENT) for size in sizes]
+        self.ledger.take(purpose, sum(whole))
+        buffers = [self._gpu.create_buffer(size=size, usage=STORAGE) for size in whole]
+        blocks = [self._pool.adopt(buffer, buffer.size, purpose) for buffer in buffers]
+        spans = tuple(Span(block, 0, size) for block, size in zip(blocks, sizes, strict=True))
+        return Tensor(shape, dtype, self, spans), buffers
 
     def _empty(self, shape: Sequence[int], dtype: str) -> Tensor:
         sizes = plane_bytes(shape, dtype)
@@ -159,7 +156,7 @@ class WebGpuDevice(Device):
             raise DeviceError("a captured step must not upload values: make its constants before the capture")
         self.stream.flush()
         if plane.nbytes:
-            self._gpu.queue.write_buffer(span.block.buffer, span.offset, _words(plane))
+            self._gpu.queue.write_buffer(span.block.buffer, span.offset, words(plane))
 
     def read(self, tensor: Tensor) -> np.ndarray:
         if tensor.parts:
@@ -357,6 +354,9 @@ class WebGpuDevice(Device):
             step()
         return lambda: self.stream.measure(dispatches)
 
+    def settle(self) -> None:
+        self._uploads.close()
+
     def synchronize(self) -> None:
         self.stream.synchronize()
 
@@ -391,9 +391,3 @@ class WebGpuDevice(Device):
         descriptor.label.data, descriptor.label.length = label, len(name)
         module = lib.wgpuDeviceCreateShaderModuleTrusted(self._gpu._internal, descriptor, 0)
         return wgpu.backends.wgpu_native.GPUShaderModule(name, module, self._gpu)
-
-
-def _words(plane: np.ndarray) -> np.ndarray:
-    """Return the bytes of a plane, uint8, padded to whole 32-bit words."""
-    flat = np.ascontiguousarray(plane).reshape(-1).view(np.uint8)
-    return flat if flat.size % 4 == 0 else np.concatenate([flat, np.zeros(-flat.size % 4, np.uint8)])
