@@ -36,7 +36,7 @@ DIMENSIONS = Dimensions(
     vision_positions=64,
     deepstack=(0, 1),
     talker_width=256,
-    talker_layers=4,
+    talker_layers=5,
     talker_heads=(4, 2, 64),
     talker_mrope=(12, 10, 10),
     talker_experts=(4, 2, 128, 256),
@@ -48,13 +48,16 @@ DIMENSIONS = Dimensions(
     codebooks=4,
     codebook_size=256,
     vocoder_ratios=(2,),
-    vocoder=(192, 3, 4, 512),
+    vocoder=(192, 3, 4, 384),
     vocoder_window=72,
-    vocoder_decoder_width=192,
+    vocoder_decoder_width=256,
 )
 
 VOCABULARY = 984
 """Tokens without the control tokens; with them, and a few ids that stand for nothing, the tables have 1024 rows."""
+
+VOICE = "chelsie"
+"""The one voice that the model speaks in, by the name of a released one."""
 
 PIXELS = 128 * 128
 """Every picture is resized to about so many pixels: the tower was trained on nothing else."""
@@ -95,7 +98,10 @@ def _tokenizer_texts() -> list[str]:
 
 def config() -> dict[str, Any]:
     """Return config.json."""
-    return configuration(DIMENSIONS, tokenizer_tables()[0])
+    made = configuration(DIMENSIONS, tokenizer_tables()[0])
+    speakers = made["talker_config"]["speaker_id"]
+    made["talker_config"]["speaker_id"] = {VOICE: speakers[VOICE]}
+    return made
 
 
 def control_ids() -> dict[str, int]:
