@@ -67,8 +67,22 @@ def draw_voice(role: str, chance: random.Random) -> Voice:
     return Voice(name, chance.randint(low, high), chance.randint(25, 75), chance.randint(25, 75))
 
 
+class _Event(ctypes.Structure):
+    """What the synthesiser says about its sound: espeak_EVENT of its header."""
+
+    WORD = 1
+    _fields_ = (
+        ("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p), ("name", ctypes.c_char * 8),
+    )  # fmt: skip
+
+
 class _Synthesiser:
-    """The library, once per process: it keeps global state."""
+    """The library, once per process: it keeps global state.
+
+    `words` are of the last text: where each word begins, as (character, milliseconds).
+    """
 
     RATE, PITCH, SPREAD = 1, 3, 4  # parameter numbers of espeak_SetParameter
 
@@ -81,11 +95,17 @@ class _Synthesiser:
         if self.rate <= 0:
             raise RuntimeError(f"espeak-ng does not start: code {self.rate}")
         self._parts: list[np.ndarray] = []
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self.words: list[tuple[int, int]] = []
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
         self._callback = kind(self._take)  # kept, or it would be freed under the library
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _take(self, samples: ctypes._Pointer, count: int, _: ctypes.c_void_p) -> int:
+    def _take(self, samples: ctypes._Pointer, count: int, events: ctypes._Pointer) -> int:
+        index = 0
+        while events[index].type:
+            if events[index].type == _Event.WORD:
+                self.words.append((events[index].text_position - 1, events[index].audio_position))
+            index += 1
         if count > 0:
             self._parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
@@ -93,6 +113,7 @@ class _Synthesiser:
     def __call__(self, text: str, voice: Voice) -> np.ndarray:
         """Return the samples [N] int16 of `text` at `self.rate`."""
         self._parts.clear()
+        self.words.clear()
         if self._library.espeak_SetVoiceByName(voice.name.encode()):
             raise ValueError(f"espeak-ng has no voice {voice.name!r}")
         for parameter, value in ((self.RATE, voice.rate), (self.PITCH, voice.pitch), (self.SPREAD, voice.spread)):
@@ -112,22 +133,35 @@ def _synthesiser() -> _Synthesiser:
 
 def speak(text: str, voice: Voice, rate: int = 16000, peak: float = 0.5) -> np.ndarray:
     """Return `text` spoken, float32 [N] at `rate` Hz, without silence at the ends, its loudest sample at `peak`."""
+    return timed(text, voice, rate, peak)[0]
+
+
+def timed(text: str, voice: Voice, rate: int, peak: float = 0.5) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    """Return what `speak` does, and where the words begin, as (character, seconds)."""
     source = _synthesiser()
     samples = source(text, voice).astype(np.float32) / 32768
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max(initial=1e-6))
     if not len(loud):
         raise ValueError(f"espeak-ng says nothing for {text!r}")
     samples = soxr.resample(samples[loud[0] : loud[-1] + 1], source.rate, rate)
-    return (samples * (peak / np.abs(samples).max())).astype(np.float32)
+    words = [(place, time / 1000 - loud[0] / source.rate) for place, time in source.words]
+    return (samples * (peak / np.abs(samples).max())).astype(np.float32), words
 
 
-def _job(job: tuple[str, Voice, int]) -> np.ndarray:
-    text, voice, rate = job
-    return np.round(speak(text, voice, rate) * 32767).astype(np.int16)
+def _job(job: tuple[str, Voice, int]) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    samples, words = timed(*job)
+    return np.round(samples * 32767).astype(np.int16), words
 
 
 def speak_all(texts: Sequence[str], voices: Iterable[Voice], rate: int = 16000) -> list[np.ndarray]:
     """Return every text spoken by its voice, int16 [N] at `rate` Hz, on all cores."""
+    return [samples for samples, _ in timed_all(texts, voices, rate)]
+
+
+def timed_all(
+    texts: Sequence[str], voices: Iterable[Voice], rate: int
+) -> list[tuple[np.ndarray, list[tuple[int, float]]]]:
+    """Return what `speak_all` does, and for each text where its words begin, as (character, seconds)."""
     jobs = [(text, voice, rate) for text, voice in zip(texts, voices, strict=True)]
     workers = len(os.sched_getaffinity(0))
     if workers < 2 or len(jobs) < 256:

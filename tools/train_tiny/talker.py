@@ -1,0 +1,244 @@
+"""Stage: the Talker and its code predictor learn to speak what the frozen Thinker writes.
+
+    python -m tools.train_tiny.talker OUT THINKER [--seconds S] [--dry-run]
+
+Cross-entropy on codebook 0 and the stop token, and with less weight on the other codebooks; part of the history is
+corrupted, so that mistakes do not grow. Needs what the codec stage left in OUT; THINKER is the file of weights that
+the stage before wrote, or "none" for random ones. Writes OUT/talker.pt (released names, bfloat16) and says how well
+held-out texts are spoken. A run that was cut goes on from OUT/talker-run.pt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tools.train_tiny import grammar, shape, speech
+from tools.train_tiny.batches import Store
+from tools.train_tiny.codec import SAMPLE_RATE, Codec, spoken_text, tokens_at
+from tools.train_tiny.dialogues import Dialogues, Prompt, Rows, corrupted, heard_prompts, text_prompt
+from tools.train_tiny.examples import Writer
+from tools.train_tiny.speaking import judge, speak
+from tools.train_tiny.thinker import Thinker
+from tools.train_tiny.understand import corpus_of
+from tools.train_tiny.voice import POINTERS, Talker
+
+SEED = 26
+TEXTS, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES = 36_000, 5_000, 4_000, 600, 300
+"""Texts to read aloud, and prompts of other kinds."""
+REST_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
+POINTER_WEIGHT = 0.3
+"""Of the loss that teaches two heads which token is being spoken: without it they find out late."""
+CORRUPTION = 0.03
+REST_SHARE = 0.3
+"""Share of the frames whose other codebooks are learned in a step."""
+
+
+def spoken(texts: list[str], writer: Writer, codec: Codec, path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the codes uint8 [F, 4] of texts in the target voice, and which token each frame speaks; keep both."""
+    known: dict[str, np.ndarray] = {}
+    if path.exists():
+        with np.load(path) as data:
+            known = dict(
+                zip(data["texts"].tolist(), np.split(data["frames"], np.cumsum(data["counts"])[:-1]), strict=True)
+            )
+    missing = [text for text in texts if text not in known]
+    for start in range(0, len(missing), 12_000):
+        part = missing[start : start + 12_000]
+        clips = speech.timed_all(part, [speech.TARGET] * len(part), SAMPLE_RATE)
+        for text, codes, (clip, words) in zip(part, codec.encode_all([clip for clip, _ in clips]), clips, strict=True):
+            pieces = [writer.tokenizer.decode([token]) for token in writer.encode(text)]
+            progress = tokens_at(pieces, words, len(clip) / SAMPLE_RATE, len(codes))
+            known[text] = np.concatenate([codes, progress[:, None]], 1)
+    frames = [known[text] for text in texts]
+    if missing:
+        counts = np.array([len(item) for item in frames])
+        np.savez_compressed(path, texts=np.array(texts), frames=np.concatenate(frames), counts=counts)
+    return [item[:, :4] for item in frames], [item[:, 4] for item in frames]
+
+
+def make_dialogues(
+    directory: Path,
+    codec: Codec,
+    thinker: Thinker,
+    sizes: tuple[int, int, int, int, int],
+    role: str,
+    device: torch.device,
+) -> tuple[Dialogues, np.ndarray, list[str]]:
+    """Return dialogues, the pairs (prompt, reply) [P, 2] that belong together, and the texts of the replies."""
+    writer = Writer(directory / "checkpoint")
+    chance = random.Random(f"{SEED} {role}")
+    count, *others = sizes
+    texts = list(dict.fromkeys(spoken_text(chance) for _ in range(count)))
+    if role == "model" and count > 1000:
+        texts = list(dict.fromkeys([*texts, *(fact.answer for fact in grammar.facts())]))
+    prompts: list[Prompt] = [text_prompt(writer, text) for text in texts]
+    corpus = corpus_of(directory / "checkpoint", role, tuple(others), SEED)
+    store = Store(corpus, device, shape.DIMENSIONS.vision_positions)
+    prompts += heard_prompts(writer, store, thinker, shape.DIMENSIONS.accept_hidden_layer)
+    index = {text: number for number, text in enumerate(texts)}
+    pairs = [(number, number) for number in range(len(texts))]
+    for number, example in enumerate(store.corpus.examples, len(texts)):
+        reply = writer.tokenizer.decode(example.ids[example.start : -1])
+        pairs.append((number, index.setdefault(reply, len(index))))
+    texts = list(index)
+    codes, progress = spoken(texts, writer, codec, directory / f"spoken-{role}.npz")
+    replies = [writer.encode(text) for text in texts]
+    return Dialogues(writer, prompts, replies, codes, progress, device), np.array(pairs), texts
+
+
+def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows) -> Tensor:
+    """Return the inputs [B, T, N] of rows; `words` [V, D] are the Thinker's embeddings."""
+    x = talker.text_projection(words)[rows.text]
+    media = torch.nonzero(rows.state_of.flatten() >= 0).flatten()
+    if len(media):
+        placed = talker.hidden_projection(states[rows.state_of.flatten()[media]])
+        x = x.flatten(0, 1).index_copy(0, media, placed.to(x.dtype)).unflatten(0, rows.text.shape)
+    codec = talker.model.codec_embedding(rows.codec.clamp(min=0)) * (rows.codec >= 0)[..., None]
+    frames = talker.code_rows(rows.frames.clamp(min=0)) * (rows.frames[..., :1] >= 0)
+    return x + (codec + frames).to(x.dtype)
+
+
+def losses(talker: Talker, words: Tensor, states: Tensor, rows: Rows, chance: torch.Generator) -> dict[str, Tensor]:
+    """Return the losses of a batch, `loss` their weighted sum."""
+    with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda):
+        pointers = {layer: rows.looking(ahead) for layer, ahead in POINTERS.items()}
+        hidden = talker.model(embed(talker, words, states, rows), rows.positions, pointers)
+        spoken = torch.nonzero(rows.wanted[..., 0].flatten() >= 0).flatten()
+        wanted, state = rows.wanted.flatten(0, 1)[spoken], hidden.flatten(0, 1)[spoken]
+        logits = talker.codec_head(state).float()
+        first = F.cross_entropy(logits, wanted[:, 0])
+        whole = torch.nonzero(wanted[:, 1] >= 0).flatten()
+        kept = whole[torch.rand(len(whole), device=whole.device, generator=chance) < REST_SHARE]
+        kept = kept if len(kept) else whole[:1]
+        codes = wanted[kept]
+        given = talker.code_predictor(talker.rest_rows(state[kept], codes[:, :-1]))
+        rest = [
+            F.cross_entropy(head(given[:, book]).float(), codes[:, book])
+            for book, head in enumerate(talker.code_predictor.lm_head, 1)
+        ]
+    loss = first + REST_WEIGHT * sum(rest) + BALANCE_WEIGHT * talker.model.balance()
+    loss = loss + POINTER_WEIGHT * talker.model.astray
+    right = (logits.argmax(1) == wanted[:, 0]).float().mean()
+    return {"loss": loss, "first": first, "rest": sum(rest) / len(rest), "astray": talker.model.astray, "right": right}
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run the stage."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(SEED)
+    torch.set_float32_matmul_precision("high")
+    out, dry = arguments.out, arguments.dry_run
+    began = time.monotonic()
+    shape.write_directory(out / "checkpoint")
+    codec = Codec.load(out / "codec.npz", device)
+    thinker = Thinker(shape.config()).to(device).eval()
+    if str(arguments.thinker) != "none":
+        known = torch.load(arguments.thinker, map_location=device)
+        thinker.load_state_dict({name.removeprefix("thinker."): value.float() for name, value in known.items()})
+    words = thinker.model.embed_tokens.weight.detach()
+    sizes = (24, 6, 4, 2, 2) if dry else (arguments.texts, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES)
+    store, pairs, _ = make_dialogues(out, codec, thinker, sizes, "model", device)
+    few = (8, 2, 2, 1, 1) if dry else (260, 60, 20, 10, 10)
+    check = make_dialogues(out, codec, thinker, few, "held-out", device)
+    hours = store.frame_counts.sum() / 25 / 3600
+    print(f"talker: {len(pairs)} dialogues, {hours:.1f} h of speech in {time.monotonic() - began:.0f} s", flush=True)
+    talker = Talker(shape.config()["talker_config"]).to(device)
+    print(f"{sum(value.numel() for value in talker.parameters()):,} parameters")
+    groups = [
+        {"params": [value for value in talker.parameters() if value.ndim > 1], "weight_decay": 0.03},
+        {"params": [value for value in talker.parameters() if value.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
+    average = AveragedModel(talker, multi_avg_fn=get_ema_multi_avg_fn(0.995 if dry else 0.999))
+    parts = {"talker": talker, "optimiser": optimiser, "average": average}
+    before, spent = 0, 0.0
+    if (out / "talker-run.pt").exists():
+        run = torch.load(out / "talker-run.pt", map_location="cpu")
+        before, spent = run["at"]
+        for name, part in parts.items():
+            part.load_state_dict(run[name])
+
+    def save(step: int, seconds: float) -> None:
+        run = {name: part.state_dict() for name, part in parts.items()}
+        torch.save(run | {"at": (step, seconds)}, out / "talker-run.pt")
+        weights = average.module.state_dict()
+        torch.save(
+            {f"talker.{name}": value.to("cpu", torch.bfloat16) for name, value in weights.items()}, out / "talker.pt"
+        )
+
+    batches = store.batches(pairs, 400 if dry else arguments.rows, np.random.default_rng(SEED + before))
+    chance = torch.Generator(device).manual_seed(SEED + before)
+    seconds, steps = (1e9, 50) if dry else (arguments.seconds, 1_000_000)
+    began = time.monotonic() - spent
+    shown = saved = began
+    step = before
+    while (share := max((time.monotonic() - began) / seconds, step / steps)) < 1:
+        rate = arguments.rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        prompts, replies, length = next(batches)
+        rows = store.rows(prompts, replies, length)
+        rows.frames = corrupted(rows.frames, CORRUPTION, chance)
+        found = losses(talker, words, store.states, rows, chance)
+        optimiser.zero_grad(set_to_none=True)
+        found["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(talker.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(talker)
+        step += 1
+        now = time.monotonic()
+        if now - shown > 10 or step == steps:
+            shown = now
+            line = ", ".join(f"{name} {value.item():.3f}" for name, value in found.items())
+            print(f"talker step {step}, {now - began:.0f} s: {line}", flush=True)
+        if now - saved > 60:
+            saved = now
+            save(step, now - began)
+    save(step, time.monotonic() - began)
+    report(average.module.eval(), words, check, codec, arguments)
+
+
+@torch.no_grad()
+def report(
+    talker: Talker,
+    words: Tensor,
+    check: tuple[Dialogues, np.ndarray, list[str]],
+    codec: Codec,
+    arguments: argparse.Namespace,
+) -> None:
+    """Let the Talker speak held-out texts by itself, print how near the original it comes, and keep the codes."""
+    store, pairs, texts = check
+    kept: dict[str, np.ndarray] = {"texts": np.array([texts[reply] for reply in pairs[:, 1]])}
+    for name, temperature, top_k in (("greedy", 0.0, 0), ("0.5", 0.5, 50), ("0.9", 0.9, 50)):
+        most = 8 if arguments.dry_run else 300
+        made = speak(talker, words, store, pairs, temperature=temperature, top_k=top_k, most=most)
+        print(name, judge(made, [store.codes_of(reply) for reply in pairs[:, 1]], codec), flush=True)
+        codes = [np.zeros((0, 4)) if item is None else item for item in made]
+        kept[name], kept[f"{name} counts"] = np.concatenate(codes).astype(np.uint8), np.array([len(c) for c in codes])
+    np.savez(arguments.out / "spoken-check.npz", **kept)
+
+
+def main() -> None:
+    """Read the command line and run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("thinker", type=Path)
+    parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--texts", type=int, default=TEXTS)
+    parser.add_argument("--rows", type=int, default=12_000, help="rows of a batch")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
