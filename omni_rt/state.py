@@ -20,15 +20,22 @@ class KVCache:
     """
 
     def __init__(
-        self, device: Device, layers: int, rows: int, kv_heads: int, head_dim: int, *, window: int = 0
+        self, device: Device, shape: tuple[int, int, int, int], *, window: int = 0, dtype: str = "f32"
     ) -> None:
+        """Make the rings of `shape` [layers, rows, kv_heads, head_dim], f32 or f16."""
+        layers, rows, kv_heads, head_dim = shape
         self.device = device
         self.rows = rows
         self.window = window
         self.count = 0
-        self.keys = [device.zeros((rows, kv_heads, head_dim)) for _ in range(layers)]
-        self.values = [device.zeros((rows, kv_heads, head_dim)) for _ in range(layers)]
+        self.keys = [device.zeros((rows, kv_heads, head_dim), dtype) for _ in range(layers)]
+        self.values = [device.zeros((rows, kv_heads, head_dim), dtype) for _ in range(layers)]
         self.length = device.zeros((1,), "i32")
+
+    @property
+    def parts(self) -> int:
+        """The runs into which a decode step cuts its attention: few values, as each is recorded by itself."""
+        return ops.parts_for(min(self.count, self.window or self.count))
 
     def extend(self, count: int) -> None:
         """Make room for `count` positions that the next pass appends.

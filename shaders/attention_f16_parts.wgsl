@@ -3,7 +3,7 @@
 // bindings: q [T, H, D] f32; k [S, G, D] f16; v [S, G, D] f16; length [1] i32; sums [T, H, parts, D] f32;
 //   stats [T, H, parts, 2] f32
 // work: workgroup (i, g, t); see lib/attention_run. D a multiple of 4, up to 32 * STEPS; REPEAT is H / G or more, up to 8
-// lib: attention_run, attention_heads, visible
+// lib: attention_run, attention_heads, attention_rows, visible
 
 struct Params {
   T: u32, H: u32, D: u32, S: u32, G: u32,

@@ -158,7 +158,8 @@ def decode_bytes(decoder: Decoder, positions: int) -> int:
         else:
             total += block.gate_up.nbytes + block.down.nbytes
     seen = min(positions, config.sliding_window or positions)
-    return total + config.layers * seen * 2 * config.kv_heads * config.head_dim * 4
+    value = 2 if decoder.half_cache else 4
+    return total + config.layers * seen * 2 * config.kv_heads * config.head_dim * value
 
 
 def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:

@@ -54,18 +54,23 @@ class Attention:
             self.q_norm = weights.exact("q_norm.weight", config.head_dim)
             self.k_norm = weights.exact("k_norm.weight", config.head_dim)
 
-    def __call__(self, x: Tensor, norm: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
-        """Append the keys and values of the normed rows, attend, project, and add to x."""
+    def __call__(self, x: Tensor, norm: Tensor, table: Tensor, cache: KVCache, index: int) -> Tensor:
+        """Append the keys and values of the normed rows to layer `index` of a cache, attend, project, and add to x."""
         config = self.config
         qkv = ops.project_normed(x, norm, self.qkv, epsilon=config.norm_epsilon, as_rows=self.as_rows)
+        keys, values, length = cache.keys[index], cache.values[index], cache.length
+        rule: Any = {
+            "scale": float(config.head_dim**-0.5),
+            "window": config.sliding_window,
+            "as_rows": self.as_rows,
+        }
         if config.query_key_norm:
-            q = ops.norm_rope_append(
-                qkv, self.q_norm, self.k_norm, table, keys, values, length, epsilon=config.norm_epsilon
+            norms, parts = (self.q_norm, self.k_norm), cache.parts
+            y = ops.attend_appended(
+                qkv, norms, table, (keys, values), length, epsilon=config.norm_epsilon, parts=parts, **rule
             )
         else:
-            q = ops.rope_append(qkv, table, keys, values, length)
-        rule: Any = {"scale": float(config.head_dim**-0.5), "causal": True, "window": config.sliding_window}
-        y = ops.attend(q, keys, values, length, **rule, as_rows=self.as_rows)
+            y = ops.attend(ops.rope_append(qkv, table, keys, values, length), keys, values, length, causal=True, **rule)
         return ops.matmul_add(y.reshape(len(x), -1), self.output, x, as_rows=self.as_rows)
 
 
@@ -132,9 +137,9 @@ class Layer:
             else FeedForward(feed_forward, config, as_rows=as_rows)
         )
 
-    def __call__(self, x: Tensor, table: Tensor, keys: Tensor, values: Tensor, length: Tensor) -> Tensor:
-        """Run the layer over rows x [T, N] whose rotary table is [T, D]."""
-        x = self.attention(x, self.input_norm, table, keys, values, length)
+    def __call__(self, x: Tensor, table: Tensor, cache: KVCache, index: int) -> Tensor:
+        """Run layer `index` over rows x [T, N] whose rotary table is [T, D]."""
+        x = self.attention(x, self.input_norm, table, cache, index)
         return self.feed_forward(x, self.output_norm)
 
 
@@ -149,11 +154,17 @@ class Decoder:
         self.device: Device = weights.device
         self.layers = [Layer(weights.at(f"layers.{i}."), config, i, as_rows=as_rows) for i in range(config.layers)]
         self.norm = weights.exact("norm.weight", config.width)
+        self.half_cache = self.layers[0].attention.qkv.dtype == "q8_0" and not as_rows
 
     def cache(self, rows: int) -> KVCache:
-        """Return an empty cache for `rows` positions."""
+        """Return an empty cache for `rows` positions, f16 beside quantised weights."""
         config = self.config
-        return KVCache(self.device, config.layers, rows, config.kv_heads, config.head_dim, window=config.sliding_window)
+        return KVCache(
+            self.device,
+            (config.layers, rows, config.kv_heads, config.head_dim),
+            window=config.sliding_window,
+            dtype="f16" if self.half_cache else "f32",
+        )
 
     def __call__(
         self,
@@ -170,7 +181,7 @@ class Decoder:
         """
         tapped = {0: x} if 0 in taps else {}
         for index, layer in enumerate(self.layers):
-            x = layer(x, table, cache.keys[index], cache.values[index], cache.length)
+            x = layer(x, table, cache, index)
             if index + 1 in taps:
                 tapped[index + 1] = x
             if after_layer is not None:

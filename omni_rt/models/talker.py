@@ -65,7 +65,7 @@ class FrameTalker:
         self._suppressed[stop_id] = 0
         specials = np.flatnonzero(self._suppressed)
         self.chooser = Chooser(self.device, sizes.vocabulary, specials.tolist())
-        self.step = self.device.capture(self._decode)
+        self._step = self.device.capture(self._decode)
         self.session: TalkerSession | None = None
 
     def ban(self, ids: Iterable[int]) -> None:
@@ -88,8 +88,12 @@ class FrameTalker:
         self.device.write(self.codes, self.tables.nothing)
         self.device.write(self.text, inputs[last:])
 
-    def _decode(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
         """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
+        return self._step(sampling, self.cache.parts)
+
+    def _decode(self, sampling: Sampling, parts: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what `step` returns; `parts` tells recordings apart, as the cache's number of runs is part of them."""
         x = ops.add(self.tables.sum(self.codes), self.text)
         table = ops.angles(self.position, self.frequencies)
         hidden, _ = self.decoder(x, table, self.cache)

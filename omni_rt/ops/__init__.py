@@ -25,6 +25,7 @@ from omni_rt.ops.routed_experts import gate_up_routed, route_gate_up
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
 from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
+from omni_rt.ops.step_attention import append_attend, append_attend_parts, attend_appended, parts_for
 
 __all__ = [
     "TABLE",
@@ -35,8 +36,11 @@ __all__ = [
     "add_weighted",
     "advance",
     "angles",
+    "append_attend",
+    "append_attend_parts",
     "argmax",
     "attend",
+    "attend_appended",
     "attention",
     "attention_merge",
     "attention_parts",
@@ -66,6 +70,7 @@ __all__ = [
     "norm_gate_up",
     "norm_matmul",
     "norm_rope_append",
+    "parts_for",
     "penalise",
     "pool",
     "project_normed",

@@ -1,9 +1,9 @@
 // attend_run: the visible keys first + run * part .. of one key head, for the query at row t of the REPEAT query heads that
 // read it, by 256 lanes, 64 keys at a time; all loads of a chunk are issued before any is used, to wait for memory once.
 // Scores: 8 lanes share a key, so that they read whole cache lines. Values: a lane owns four elements of D of every
-// SLOTS-th key. The caller declares REPEAT, STEPS, params, q, length, key_at, value_at, store_sum (row t * H + h, part,
-// column, sum, total) and store_stats (row, part, peak, total), and takes
-// the libs attention_heads and visible.
+// SLOTS-th key. The caller declares REPEAT, STEPS, params, key_at, value_at, store_sum (row t * H + h, part, column, sum,
+// total) and store_stats (row, part, peak, total), and takes the libs attention_heads, visible, and attention_rows or
+// attention_step (seen_keys, fill_query).
 
 const SHORTEST_RUN: u32 = 64u;
 const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, for D up to 32 * STEPS
@@ -12,17 +12,14 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let width = params.D / 4u;
   let stride = params.G * width;
   let repeat = params.H / params.G;
-  let end = u32(length[0]);
-  let seen = visible_keys(end - params.T + t, end, params.S, params.causal, params.window, params.block);
+  let seen = seen_keys(t);
   let run = max((seen.y - seen.x + parts - 1u) / parts, SHORTEST_RUN);
   let first = min(seen.x + part * run, seen.y);
   let last = min(first + run, seen.y);
   let start = first % params.S;
 
   let query_row = t * params.H + g * repeat;
-  if (lane < repeat * width) {
-    query[lane] = q[query_row * width + lane] * params.scale;
-  }
+  fill_query(t, g, first < last && last == seen.y, lane);
   let own = lane % REPEAT; // the head whose softmax this lane helps with
   let slots = LANES / width;
   let slot = lane / width;

@@ -175,7 +175,7 @@ class Thinker:
                     self.cache.advance()
                 else:
                     self.cache.extend(1)
-                waiting.append(self.device.read_later(self._step(sampling)))
+                waiting.append(self.device.read_later(self._step(sampling, self.cache.parts)))
                 issued += 1
                 continue
             token = int(waiting.popleft()()[0])
@@ -183,8 +183,11 @@ class Thinker:
             if token == self.stop_id:
                 return
 
-    def _decode(self, sampling: Sampling) -> Tensor:
-        """One decode step, all of it on the device: from the token and position that lie there to the next."""
+    def _decode(self, sampling: Sampling, parts: int) -> Tensor:
+        """One decode step, all of it on the device: from the token and position that lie there to the next.
+
+        `parts` tells recordings apart: the cache's number of runs is part of them.
+        """
         x = ops.embed(self.embed_tokens, self.token)
         table = ops.angles(self.position, self.frequencies)
         normed, _ = self.decoder(x, table, self.cache)

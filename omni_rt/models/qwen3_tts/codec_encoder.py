@@ -181,7 +181,7 @@ class CodecEncoder:
 
     def _transform(self, x: Tensor) -> Tensor:
         config = self.config
-        cache = KVCache(self.device, config.layers, len(x), config.kv_heads, config.head_dim)
+        cache = KVCache(self.device, (config.layers, len(x), config.kv_heads, config.head_dim))
         cache.extend(len(x))
         positions = self.device.tensor(np.arange(len(x), dtype=np.float32)[:, None])
         table = ops.angles(positions, self.frequencies)

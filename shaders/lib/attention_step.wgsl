@@ -1,0 +1,57 @@
+// seen_keys, fill_query: the query of attend_run is one row of a fused projection, whose heads are normalised and rotated on the
+// way; the workgroup whose run ends with the newest position writes its key and value first. The caller binds qkv, q_norm,
+// k_norm, table (arrays of vec4), cache_k, cache_v (f16, four to a vec2<u32>), length; params has S, G, D (a multiple of
+// 8), H, epsilon, scale, window.
+
+fn seen_keys(t: u32) -> vec2<u32> {
+  let end = u32(length[0]);
+  return visible_keys(end - 1u, end, params.S, 1u, params.window, 0u);
+}
+
+// Four elements of a head, rotated; `factor` is one over its root mean square.
+fn rotated(own: vec4<f32>, other: vec4<f32>, c: u32, factor: f32) -> vec4<f32> {
+  let half = params.D / 8u;
+  let cosine = table[c % half];
+  let sine = table[half + c % half];
+  return factor * (own * cosine + other * sine * select(1.0, -1.0, c < half));
+}
+
+fn packed(value: vec4<f32>) -> vec2<u32> {
+  return vec2(pack2x16float(value.xy), pack2x16float(value.zw));
+}
+
+fn fill_query(t: u32, g: u32, newest: bool, lane: u32) {
+  let repeat = params.H / params.G;
+  let width = params.D / 4u;
+  let c = lane % width;
+  let partner = (c + width / 2u) % width;
+  let source = (g * repeat + min(lane / width, repeat - 1u)) * width;
+  let own = qkv[source + c];
+  let other = qkv[source + partner];
+  let key_source = (params.H + g) * width;
+  let key = qkv[key_source + c];
+  let other_key = qkv[key_source + partner];
+  let value = qkv[key_source + params.G * width + c];
+  shares[lane] = dot(own, own);
+  if (lane < width) {
+    scores[lane] = dot(key, key);
+  }
+  workgroupBarrier();
+  var squares = 0.0;
+  var key_squares = 0.0;
+  for (var i = 0u; i < width; i++) {
+    squares += shares[min(lane - c + i, LANES - 1u)];
+    key_squares += scores[i];
+  }
+  let factor = inverseSqrt(squares / f32(params.D) + params.epsilon);
+  let key_factor = inverseSqrt(key_squares / f32(params.D) + params.epsilon);
+  if (lane < repeat * width) {
+    query[lane] = params.scale * rotated(own * q_norm[c], other * q_norm[partner], c, factor);
+  }
+  if (newest && lane < width) {
+    let place = ((u32(length[0]) - 1u) % params.S * params.G + g) * width + c;
+    cache_k[place] = packed(rotated(key * k_norm[c], other_key * k_norm[partner], c, key_factor));
+    cache_v[place] = packed(value);
+  }
+  storageBarrier();
+}
