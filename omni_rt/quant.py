@@ -87,15 +87,12 @@ class Quantised:
     of bfloat16) uint16 [R, K]. Nothing is copied or computed before `fill`.
     """
 
-    def __init__(
-        self, shape: Sequence[int], pieces: Sequence[np.ndarray], *, name: str = "", factors: np.ndarray | None = None
-    ) -> None:
-        """`name` is for errors; `factors` float32 [rows] multiply the scales of each row."""
+    def __init__(self, shape: Sequence[int], pieces: Sequence[np.ndarray], *, name: str = "") -> None:
+        """`name` is for errors."""
         _require_blocks(shape)
         self.shape = tuple(shape)
         self.pieces = tuple(pieces)
         self.name = name
-        self.factors = factors
         self.ndim = len(self.shape)
         self.dtype = "q8_0"
 
@@ -116,9 +113,6 @@ class Quantised:
                     "load without quant, or download the checkpoint again"
                 )
             start += count
-        if self.factors is not None:
-            by_row = scales.reshape(len(self.factors), -1)
-            by_row[...] = by_row.astype(np.float32) * self.factors[:, None]
 
     def planes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the planes (quants int8 [..., K], scales float16 [..., K / 32])."""
@@ -131,15 +125,10 @@ class Quantised:
         """Return the values float32 [..., K] that the planes stand for."""
         return dequantise(*self.planes())
 
-    def scaled(self, factors: np.ndarray) -> Quantised:
-        """Return the matrix with each row multiplied by its factor float32 [rows], as far as f16 scales can tell."""
-        return Quantised(self.shape, self.pieces, name=self.name, factors=factors)
-
     def rows(self, start: int, stop: int) -> Quantised:
         """Return rows [start, stop) of all leading axes taken together, [stop - start, K]."""
         width = self.shape[-1]
-        factors = None if self.factors is None else self.factors[start:stop]
-        return Quantised((stop - start, width), list(self._cut(start, stop)), name=self.name, factors=factors)
+        return Quantised((stop - start, width), list(self._cut(start, stop)), name=self.name)
 
     def _cut(self, start: int, stop: int) -> Iterator[np.ndarray]:
         width, at = self.shape[-1], 0
@@ -161,8 +150,6 @@ def joined(parts: Sequence[Matrix], shape: Sequence[int]) -> Matrix:
         return np.concatenate([np.asarray(part) for part in parts]).reshape(shape)
     pieces: list[np.ndarray] = []
     for part in parts:
-        if isinstance(part, Quantised) and part.factors is not None:
-            raise ValueError("matrices whose rows have factors are not joined")
         pieces += part.pieces if isinstance(part, Quantised) else (part,)
     assert sum(prod(part.shape) for part in parts) == prod(shape)
     return Quantised(shape, pieces, name=next(part.name for part in parts if isinstance(part, Quantised)))

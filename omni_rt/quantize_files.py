@@ -29,7 +29,7 @@ SIDE_FILES = (
     "generation_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json",
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
     "special_tokens_map.json", "chat_template.json", "chat_template.jinja", "griffin_lim.safetensors",
-    "README.md", "LICENSE",
+    "README.md", "MODEL_CARD.md", "LICENSE",
     f"{CODEC_FOLDER}/config.json", f"{CODEC_FOLDER}/preprocessor_config.json",
 )  # fmt: skip
 """Copied beside the GGUF files, so that the directory alone is enough to run; config.json follows as the last."""

@@ -13,6 +13,11 @@ KEPT_BYTES = 1 << 20
 """Largest activation that is kept whole for the sake of its last rows."""
 
 
+def cache_bytes(layers: int, rows: int, kv_heads: int, head_dim: int) -> int:
+    """Return the bytes of the keys and values of a cache."""
+    return 2 * layers * rows * kv_heads * head_dim * 4
+
+
 class KVCache:
     """Keys and values of all layers of one decoder, rings of `rows` positions [rows, kv_heads, head_dim].
 

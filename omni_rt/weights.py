@@ -99,12 +99,11 @@ class Weights:
         return self.place_linear(self.rows(name, outputs, inputs))
 
     def scaled_linear(self, name: str, outputs: int, inputs: int, factors: np.ndarray) -> Tensor:
-        """Place the weight [outputs, inputs] of a linear layer with each row multiplied by its factor [outputs]."""
-        values = self.rows(name, outputs, inputs)
-        factors = np.asarray(factors, np.float32)
-        if isinstance(values, Quantised):
-            return self.place_linear(values.scaled(factors))
-        return self.place_linear(np.asarray(values, np.float32) * factors[:, None])
+        """Place the weight [outputs, inputs] of a linear layer in f32, its rows multiplied by factors [outputs].
+
+        LayerScales are small: the products would be lost in the f16 scales of q8_0.
+        """
+        return self.place_exact(self.array(name, outputs, inputs) * np.asarray(factors, np.float32)[:, None])
 
     def half(self, name: str, *shape: int) -> Tensor:
         """Place an embedding table."""

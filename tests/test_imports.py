@@ -26,6 +26,7 @@ READERS = (
     "omni_rt/io/",
     "omni_rt/weights.py",
     "omni_rt/loading.py",
+    "omni_rt/model_facts.py",
     "omni_rt/model_files.py",
     "omni_rt/quantize_files.py",
     "omni_rt/results.py",

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import omni_rt
 from omni_rt.errors import InputError, ModelFormatError, ModelNotFoundError, OmniError, UnsupportedError
+from omni_rt.io.gguf import GgufFile
 from omni_rt.io.gguf_checkpoint import GgufCheckpoint, restored, shortened
-from omni_rt.io.safetensors import SafetensorsCheckpoint
+from omni_rt.io.safetensors import SafetensorsCheckpoint, SafetensorsFile
 from omni_rt.model_files import open_model
 from omni_rt.quantize_files import QuantisedModel
 from omni_rt.quantize_policy import stored_type
 from omni_rt.weights import Weights
-from tests.command_line import Program
+from tests.command_line import Program, start
 
 OMNI = Path(__file__).parent / "goldens" / "omni-seed1" / "checkpoint"
 TTS = Path(__file__).parent / "goldens" / "tts-seed1"
@@ -252,3 +256,96 @@ def test_quantise_refuses_what_it_cannot_do(made: dict[str, tuple[Path, Quantise
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be made a directory"):
         omni_rt.quantize(source, tmp_path / "file")
+
+
+def load_file(path: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a checkpoint, its bfloat16 values as float32."""
+    file = SafetensorsFile(path)
+    return {name: np.array(file.array(name)) for name in file.entries}
+
+
+def wide_checkpoint(folder: Path, rows: int) -> int:
+    """Make a checkpoint whose embedding and lm_head have `rows` rows; return the bytes of its largest tensor."""
+    shutil.copytree(OMNI, folder)
+    tensors = load_file(folder / "model.safetensors")
+    wide = np.random.default_rng(0).standard_normal((rows, 64), np.float32)
+    tensors |= {f"thinker.{name}.weight": wide for name in ("model.embed_tokens", "lm_head")}
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config["thinker_config"]["text_config"]["vocab_size"] = rows
+    (folder / "config.json").write_text(json.dumps(config))
+    return wide.nbytes
+
+
+def test_quantising_takes_less_memory_than_the_largest_tensor(tmp_path: Path) -> None:
+    largest = wide_checkpoint(tmp_path / "wide", 500_000)
+    tracemalloc.start()
+    omni_rt.quantize(tmp_path / "wide", tmp_path / "out", components=["thinker"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest == 128_000_000 and peak < largest / 2, f"{peak} bytes at once"
+
+
+def test_a_kill_leaves_no_file_under_a_final_name_and_the_next_run_cleans_up(tmp_path: Path) -> None:
+    wide_checkpoint(tmp_path / "wide", 400_000)
+    out = tmp_path / "out"
+    killed = 0
+    for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
+        process = start("quantize", str(tmp_path / "wide"), str(out), "--components", "thinker", "-q", cwd=tmp_path)
+        deadline = time.monotonic() + 60
+        while not list(out.glob(".thinker-*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        if (out / "config.json").exists():  # it had finished before
+            shutil.rmtree(out)
+            continue
+        killed += 1
+        for path in out.glob("[!.]*.gguf"):  # killed after its rename: it is whole
+            GgufFile(path)
+    assert killed, "no run was killed in time"
+    omni_rt.quantize(tmp_path / "wide", out, components=["thinker"])
+    assert not list(out.glob(".*")) and GgufFile(out / "thinker-q8_0.gguf").entries
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
+    shutil.copytree(OMNI, tmp_path / "bad")
+    tensors = load_file(tmp_path / "bad" / "model.safetensors")
+    tensors["thinker.lm_head.weight"] = np.full(tensors["thinker.lm_head.weight"].shape, np.nan, np.float32)
+    save_file(tensors, tmp_path / "bad" / "model.safetensors")
+    with pytest.raises(ModelFormatError, match=r"thinker\.lm_head\.weight: holds values that are not finite"):
+        omni_rt.quantize(tmp_path / "bad", tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").exists() and not list((tmp_path / "out").glob("*thinker*"))
+    with pytest.raises(ModelFormatError, match=r"thinker\.lm_head\.weight: holds values that are not finite"):
+        omni_rt.load(tmp_path / "bad", device="cpu", quant="q8_0")
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("omni_rt.quantize_files.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match=r"will be written, 0\.00 GB are free"):
+        omni_rt.quantize(OMNI, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_shards_give_the_files_of_the_single_checkpoint(
+    made: dict[str, tuple[Path, QuantisedModel]], tmp_path: Path
+) -> None:
+    source, model = made["omni"]
+    shutil.copytree(source, tmp_path / source.name)
+    tensors = load_file(source / "model.safetensors")
+    (tmp_path / source.name / "model.safetensors").unlink()
+    names = sorted(tensors)
+    weight_map = {}
+    for index, part in enumerate((names[::2], names[1::2])):
+        shard = f"model-0000{index + 1}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, tmp_path / source.name / shard)
+        weight_map |= dict.fromkeys(part, shard)
+    index_file = {"metadata": {}, "weight_map": weight_map}
+    (tmp_path / source.name / "model.safetensors.index.json").write_text(json.dumps(index_file))
+    sharded = omni_rt.quantize(tmp_path / source.name, tmp_path / "out")
+    for component, path in sharded.files.items():
+        one, other = GgufFile(path), GgufFile(model.files[component])
+        assert set(one.entries) == set(other.entries) and one.metadata == other.metadata
+        assert all(one.raw(name).tobytes() == other.raw(name).tobytes() for name in one.entries)

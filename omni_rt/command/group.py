@@ -18,6 +18,7 @@ COMMANDS = {
     "say": ("omni_rt.command.say", "Read a text aloud."),
     "transcribe": ("omni_rt.command.transcribe", "Write down what is said in audio files."),
     "quantize": ("omni_rt.command.quantize", "Make 8-bit GGUF files of a model."),
+    "show": ("omni_rt.command.show", "Say what a model is and what it takes."),
     "pull": ("omni_rt.command.pull", "Download a model into the Hugging Face cache."),
     "devices": ("omni_rt.command.devices", "List the devices that can run a model."),
     "doctor": ("omni_rt.command.doctor", "Check this machine; say what is missing and how to get it."),

@@ -23,7 +23,8 @@ class Device(ABC):
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
-    decode steps are best issued before the result of the first is read. `activations` "q8" lets kernels round rows of
+    decode steps are best issued before the result of the first is read. `in_host_memory` says that what it holds takes
+    from the machine's own memory. `activations` "q8" lets kernels round rows of
     activations to int8 before they meet q8_0 weights, which costs about as much accuracy as the weights' own rounding
     did; "f32" forbids it.
     """
@@ -31,6 +32,7 @@ class Device(ABC):
     name: str
     kind: str
     steps_ahead: int = 0
+    in_host_memory: bool = True
 
     def __init__(self, *, strict: bool, max_memory: int | None, activations: str) -> None:
         if activations not in ("q8", "f32"):

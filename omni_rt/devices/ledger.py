@@ -32,6 +32,15 @@ class Ledger:
                 available,
             )
 
+    def exhausted(self, needed: int, device: str) -> OutOfMemoryError:
+        """Return the error for a device that has refused `needed` bytes."""
+        return OutOfMemoryError(
+            f"{device} has no memory left for {needed / GIB:.2f} GiB beside the {self.total / GIB:.2f} GiB in use: "
+            "quantise (quant='q8_0'), shorten the context, or place a component on the CPU",
+            needed,
+            0,
+        )
+
     def take(self, purpose: str, size: int) -> None:
         """Enter `size` bytes for a purpose, within the budget."""
         self.require(size, purpose)

@@ -78,6 +78,7 @@ class WebGpuDevice(Device):
         super().__init__(strict=strict, max_memory=max_memory, activations=activations)
         self.name = f"wgpu ({adapter.name})"
         self.adapter = adapter
+        self.in_host_memory = adapter.handle.info["adapter_type"] != "DiscreteGPU"
         self.release = release
         self.features = {name for name in WANTED_FEATURES if name in adapter.handle.features}
         limits = {
@@ -108,7 +109,12 @@ class WebGpuDevice(Device):
                 f"{self.name} allows buffers of {self.limits['max-buffer-size']} bytes, an activation needs {size}: "
                 "use shorter input or smaller chunks"
             )
-        return self._gpu.create_buffer(size=size, usage=STORAGE)
+        try:
+            return self._gpu.create_buffer(size=size, usage=STORAGE)
+        except wgpu.GPUError as error:
+            if "memory" not in str(error).lower():
+                raise
+            raise self.ledger.exhausted(size, self.name) from error
 
     def tensor(self, values: np.ndarray) -> Tensor:
         values = np.asarray(values)
@@ -142,7 +148,7 @@ class WebGpuDevice(Device):
         sizes = plane_bytes(shape, dtype)
         whole = [round_up(max(size, 1), ALIGNMENT) for size in sizes]
         self.ledger.take(purpose, sum(whole))
-        buffers = [self._gpu.create_buffer(size=size, usage=STORAGE) for size in whole]
+        buffers = [self._create_buffer(size) for size in whole]
         blocks = [self._pool.adopt(buffer, buffer.size, purpose) for buffer in buffers]
         spans = tuple(Span(block, 0, size) for block, size in zip(blocks, sizes, strict=True))
         return Tensor(shape, dtype, self, spans), buffers

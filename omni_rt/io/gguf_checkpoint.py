@@ -53,7 +53,7 @@ def is_quantised(directory: str | os.PathLike[str]) -> bool:
     """Say whether a directory holds a quantised model and not, or not only, an original one."""
     folder = Path(directory)
     original = any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json"))
-    return not original and any(folder.glob("*.gguf"))
+    return not original and any(folder.glob("[!.]*.gguf"))
 
 
 class GgufCheckpoint:

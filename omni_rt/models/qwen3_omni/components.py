@@ -18,6 +18,7 @@ from omni_rt.models.qwen3_omni.processor import Processor
 from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker
 from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
+from omni_rt.state import cache_bytes
 from omni_rt.weights import Checkpoint, Weights, placed_bytes
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def planned_bytes(
     if config.talker is not None:
         decoders.append(("talker", config.talker.decoder))
     for component, decoder in decoders:
-        needed[devices[component]] += 8 * decoder.layers * context * decoder.kv_heads * decoder.head_dim
+        needed[devices[component]] += cache_bytes(decoder.layers, context, decoder.kv_heads, decoder.head_dim)
     return needed
 
 

@@ -17,6 +17,7 @@ from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
 from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.waveform import CodeStream
+from omni_rt.state import cache_bytes
 from omni_rt.weights import Checkpoint, Weights, placed_bytes
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def planned_bytes(
                 device = devices[PLACES.get(component, component)]
                 needed[device] += placed_bytes(part, name, quants[component])
     talker = config.talker
-    needed[devices["talker"]] += 8 * talker.layers * context * talker.kv_heads * talker.head_dim
+    needed[devices["talker"]] += cache_bytes(talker.layers, context, talker.kv_heads, talker.head_dim)
     return needed
 
 

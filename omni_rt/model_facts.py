@@ -1,0 +1,117 @@
+"""What can be said about a model without loading it: parameters, bytes, types, and the memory that it will take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from omni_rt.io.gguf_format import TENSOR_TYPES
+from omni_rt.model_files import Files, OmniFiles, TtsFiles, open_model
+from omni_rt.models.decoder_config import DecoderConfig
+from omni_rt.state import cache_bytes
+from omni_rt.weights import placed_bytes
+
+CARD = "MODEL_CARD.md"
+"""A file beside a model whose first paragraph says plainly what the model is."""
+
+_STORED_BYTES = {name: kind.size / kind.values for name, kind in TENSOR_TYPES.items()} | {"BOOL": 1, "U8": 1}
+
+
+@dataclass(frozen=True)
+class ComponentFacts:
+    """One component: values in all its tensors, bytes in its file, tensors by type, and bytes once loaded.
+
+    `loaded` maps a precision ("as stored"; for an original also "q8_0") to bytes.
+    """
+
+    name: str
+    parameters: int
+    nbytes: int
+    types: dict[str, int]
+    loaded: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A whole model. `kv_bytes` are those that one position takes in the cache of each decoder with a context."""
+
+    directory: Path
+    family: str
+    about: str | None
+    components: list[ComponentFacts]
+    kv_bytes: dict[str, int]
+
+    @property
+    def parameters(self) -> int:
+        """Values in all tensors."""
+        return sum(component.parameters for component in self.components)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the model can be loaded in."""
+        return tuple(self.components[0].loaded)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors in the files."""
+        return sum(component.nbytes for component in self.components)
+
+    def loaded(self, precision: str) -> int:
+        """Return the bytes of all weights once loaded in a precision."""
+        return sum(component.loaded[precision] for component in self.components)
+
+    def longest_context(self, precision: str, memory: int) -> int:
+        """Return how many positions fit into `memory` bytes beside the weights, 0 when not even these fit."""
+        left = memory - self.loaded(precision)
+        return max(left // sum(self.kv_bytes.values()), 0)
+
+
+def facts(directory: Path) -> ModelFacts:
+    """Return what is known of the model in a directory. Raises the errors of `open_model`."""
+    files = open_model(directory)
+    components = [fact for part in files.parts for fact in _components(part)]
+    family = "Qwen3-Omni" if isinstance(files, OmniFiles) else "Qwen3-TTS"
+    kv = {name: _per_position(config) for name, config in _decoders(files).items()}
+    return ModelFacts(directory, family, _about(directory), components, kv)
+
+
+def _components(part: Files) -> list[ComponentFacts]:
+    """Return the facts of each component of a checkpoint."""
+    checkpoint, found = part.checkpoint, []
+    names: dict[str, list[str]] = {component: [] for component in part.prefixes}
+    for name in checkpoint.names():
+        names[part.component(name)].append(name)
+    for component, own in names.items():
+        sizes = {name: prod(checkpoint.shape(name)) for name in own}
+        stored = sum(int(sizes[name] * _STORED_BYTES.get(checkpoint.dtype(name), 8)) for name in own)
+        quant = part.quants[component]
+        ways = {"as stored": quant} if quant else {"as stored": None, "q8_0": "q8_0"}
+        loaded = {
+            way: sum(placed_bytes(checkpoint, name, precision) for name in own) for way, precision in ways.items()
+        }
+        types = dict(Counter(checkpoint.dtype(name) for name in own))
+        found.append(ComponentFacts(component, sum(sizes.values()), stored, types, loaded))
+    return found
+
+
+def _decoders(files: OmniFiles | TtsFiles) -> dict[str, DecoderConfig]:
+    """Return the decoders whose cache grows with the context."""
+    if isinstance(files, TtsFiles):
+        return {"talker": files.config.talker}
+    talker = files.config.talker
+    return {"thinker": files.config.thinker} | ({"talker": talker.decoder} if talker is not None else {})
+
+
+def _per_position(config: DecoderConfig) -> int:
+    return cache_bytes(config.layers, 1, config.kv_heads, config.head_dim)
+
+
+def _about(directory: Path) -> str | None:
+    """Return the first paragraph of the model card, without its title."""
+    card = directory / CARD
+    if not card.is_file():
+        return None
+    paragraphs = card.read_text(encoding="utf-8").split("\n\n")
+    return next((" ".join(p.split()) for p in paragraphs if p.strip() and not p.lstrip().startswith("#")), None)

@@ -1,0 +1,154 @@
+"""What Q8_0 costs, stage by stage, and that it is the weights' rounding alone where activations stay in f32."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import omni_rt
+from omni_rt.devices import open_device
+from omni_rt.devices.device import Device
+from omni_rt.model_files import OmniFiles, open_model
+from omni_rt.models.qwen3_omni import components as omni
+from omni_rt.models.qwen3_tts import components as tts
+from omni_rt.models.talker import FrameTalker, TalkerSession
+from omni_rt.quant import Quantised
+from omni_rt.sampling import Sampling
+from omni_rt.weights import Checkpoint
+from tests.reference import Reference
+from tests.test_thinker import inputs_of
+
+TTS = Path(__file__).parent / "goldens" / "tts-seed1"
+MODELS = ("omni", "tiny-0b6-base", "tiny-1b7-customvoice")
+MOST_OF_LOGITS = 1e-3
+MOST_ELSEWHERE = 2e-3
+
+
+class Dequantised:
+    """A quantised checkpoint whose tensors are float32 values: what the rounded weights stand for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self.names, self.shape, self.raw = checkpoint.names, checkpoint.shape, checkpoint.raw
+
+    def dtype(self, name: str) -> str:
+        """Say that everything is f32."""
+        return "F32"
+
+    def array(self, name: str) -> np.ndarray:
+        """Return the values of a tensor."""
+        if self._checkpoint.dtype(name) == "Q8_0":
+            return Quantised(self.shape(name), [self._checkpoint.raw(name)]).values()
+        return np.asarray(self._checkpoint.array(name), np.float32)
+
+
+def load(directory: Path, device: Device, *, dequantised: bool = False) -> Any:
+    """Return the components of a model, all on one device; `dequantised` computes with the values of its weights."""
+    files, quiet = open_model(directory), lambda done, total: None
+    quants = {name: None if dequantised else quant for part in files.parts for name, quant in part.quants.items()}
+    parts = [Dequantised(part.checkpoint) if dequantised else part.checkpoint for part in files.parts]
+    devices = dict.fromkeys([*omni.PREFIXES, *tts.PLACES.values()], device)
+    common: Mapping[str, Any] = {"quants": quants, "context": 700, "progress": quiet}
+    if isinstance(files, OmniFiles):
+        return omni.load_components(parts[0], files.config, devices, **common)
+    return tts.load_components(*parts, files.config, files.codec_config, devices, **common)
+
+
+def talker_stages(talker: FrameTalker) -> dict[str, np.ndarray]:
+    """Return what a talker and its code predictor make of random rows."""
+    rng = np.random.default_rng(5)
+    axes = talker.frequencies.shape[0]
+    positions = np.tile(np.arange(12, dtype=np.float32), (axes, 1))
+    session = TalkerSession(
+        talker, rng.standard_normal((12, talker.width)).astype(np.float32), positions,
+        pad=np.zeros(talker.width, np.float32), sampling=Sampling(), predictor_sampling=Sampling(),
+    )  # fmt: skip
+    session.finish_text()
+    session.step()
+    assert session.hidden is not None and session.logits is not None
+    found = {"talker state": session.hidden.numpy(), "talker logits": session.logits.numpy()}
+    state = rng.standard_normal((1, talker.width)).astype(np.float32)
+    talker.predictor.from_host(state, 3, Sampling(), 0, 1)
+    return found | {"code predictor logits": talker.predictor.logits[0].numpy()}
+
+
+def stages(model: Any, reference: Reference) -> dict[str, np.ndarray]:
+    """Return the activations of every stage for fixed inputs."""
+    rng = np.random.default_rng(6)
+    if isinstance(model, omni.Components):
+        assert model.talker is not None and model.code2wav is not None
+        config = model.code2wav.config
+        codes = rng.integers(0, config.codebook_size, (config.codebooks, 12)).astype(np.int32)
+        grid = tuple(int(extent) for extent in reference["image.grid_thw"][0])
+        thinker = model.thinker.forward(inputs_of(reference, "mixed"))
+        mel = rng.standard_normal((150, model.audio_encoder.config.mels)).astype(np.float32)
+        return {
+            "audio encoder": model.audio_encoder(mel).embeddings,
+            "vision encoder": model.vision_encoder(reference["image.pixel_values"], grid).embeddings,  # type: ignore[arg-type]
+            "thinker state": thinker.hidden, "thinker logits": thinker.text_logits, **talker_stages(model.talker),
+            "waveform": model.code2wav(codes).waveform,
+        }  # fmt: skip
+    config = model.codec.decoder.config
+    codes = rng.integers(0, config.codebook_size, (config.codebooks, 12)).astype(np.int32)
+    found = talker_stages(model.talker) | {"waveform": model.codec.decode(codes)}
+    if model.speaker_encoder is not None:
+        found["speaker encoder"] = model.speaker_encoder(0.1 * rng.standard_normal(24000).astype(np.float32))
+    return found
+
+
+def nmse(got: np.ndarray, expected: np.ndarray) -> float:
+    """Return the error's share of the energy: of a waveform as a whole, of rows the median.
+
+    A random router has near ties, and where one tips over, another expert answers and the row says nothing about Q8_0.
+    """
+    axis = -1 if expected.ndim > 1 else None
+    error = ((got.astype(np.float64) - expected) ** 2).sum(axis)
+    return float(np.median(error / (expected.astype(np.float64) ** 2).sum(axis)))
+
+
+@pytest.fixture(scope="module")
+def directories(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Each model's original and quantised directory."""
+    root = tmp_path_factory.mktemp("precision")
+    sources = {"omni": golden_dir / "checkpoint"}
+    for variant in MODELS[1:]:
+        sources[variant] = Path(shutil.copytree(TTS / variant, root / variant))
+        shutil.copytree(TTS / "speech_tokenizer", root / variant / "speech_tokenizer")
+    return {name: (source, omni_rt.quantize(source, root / f"{name}-q8").directory) for name, source in sources.items()}
+
+
+@pytest.mark.parametrize("activations", ["f32", "q8"])
+@pytest.mark.parametrize("kind", ["cpu", "wgpu"])
+@pytest.mark.parametrize("name", MODELS)
+def test_quantised_stages_stay_near_those_in_f32(
+    directories: dict[str, tuple[Path, Path]], reference: Reference, name: str, kind: str, activations: str
+) -> None:
+    with open_device(kind, strict=True, activations=activations) as device:
+        exact, coarse = (stages(load(directory, device), reference) for directory in directories[name])
+    errors = {stage: nmse(coarse[stage], exact[stage]) for stage in exact}
+    listed = ", ".join(f"{stage} {error:.1e}" for stage, error in errors.items())
+    print(f"\n{name}, {kind}, activations {activations}: {listed}")
+    for stage, error in errors.items():
+        most = MOST_OF_LOGITS if stage.endswith("logits") else MOST_ELSEWHERE
+        # Activations in int8 are rounded as coarsely as the weights are.
+        assert error <= (most if activations == "f32" else 2 * most), f"{stage}: {error:.2e}"
+    assert errors["talker logits"] > 1e-7, "nothing was quantised"
+
+
+@pytest.mark.parametrize("kind", ["cpu", "wgpu"])
+@pytest.mark.parametrize("name", MODELS)
+def test_with_f32_activations_the_result_is_that_of_the_dequantised_weights(
+    directories: dict[str, tuple[Path, Path]], reference: Reference, name: str, kind: str
+) -> None:
+    _, quantised = directories[name]
+    with open_device(kind, strict=True, activations="f32") as device:
+        blocks = stages(load(quantised, device), reference)
+        values = stages(load(quantised, device, dequantised=True), reference)
+    for stage, expected in values.items():
+        error = np.abs(blocks[stage] - expected).max() / np.abs(expected).max()
+        assert error <= 1e-4, f"{stage}: off by {error:.1e} of the peak"
