@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import omni_rt
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
+from omni_rt.models.qwen3_tts.session import TextToSpeech
 from tests.reference import Reference
 
 # The same examples in every run: a failure is somebody's change, not the day's luck.
@@ -29,6 +32,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Hand the directory of the speech models to tests that are parametrised by its contents."""
     Reference.tts_directory = Path(config.getoption("--tts-golden-dir"))
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The voice models, each with the codec in its place as a release has it."""
+    root = tmp_path_factory.mktemp("tts")
+    for directory in Reference.tts_directory.glob("tiny-*"):
+        shutil.copytree(directory, root / directory.name)
+        codec = root / directory.name / "speech_tokenizer"
+        shutil.copytree(Reference.tts_directory / "speech_tokenizer", codec, dirs_exist_ok=True)
+    return root
+
+
+@pytest.fixture(scope="module", params=["cpu", "wgpu"])
+def models(request: pytest.FixtureRequest, released: Path) -> Iterator[dict[str, TextToSpeech]]:
+    """Every voice model on one device."""
+    loaded = {
+        path.name: omni_rt.load(path, device=request.param, strict=True, context=512) for path in released.iterdir()
+    }
+    yield loaded  # type: ignore[misc]
+    for model in loaded.values():
+        model.close()
 
 
 @pytest.fixture(scope="session")

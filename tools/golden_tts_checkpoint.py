@@ -61,6 +61,7 @@ VARIANTS = (
     Variant("1b7", "custom_voice"),
     Variant("1b7", "voice_design"),
     Variant("0b6", "base"),
+    Variant("1b7", "base"),
 )
 
 

@@ -17,8 +17,8 @@ SAMPLE_RATE = 24000
 
 
 def import_reference() -> Any:
-    """Import qwen_tts, with empty stand-ins for what only its unused 25 Hz codec imports (torchaudio, sox)."""
-    for name in ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi", "sox"):
+    """Import qwen_tts, with empty stand-ins for what only its unused 25 Hz codec imports."""
+    for name in ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi", "sox", "onnxruntime"):
         if name not in sys.modules:
             module = types.ModuleType(name)
             module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)

@@ -158,11 +158,7 @@ class CodecEncoder:
         """
         if samples.ndim != 1 or not len(samples):
             raise InputError(f"the codec encodes samples of one channel, got {list(samples.shape)}")
-        rows = self._transform(self._convolve(np.asarray(samples, np.float32)))
-        left = DOWNSAMPLE_TAPS - DOWNSAMPLE
-        index = np.pad(np.arange(len(rows), dtype=np.int32), (left, -len(rows) % DOWNSAMPLE), mode="edge")
-        rows = ops.embed(rows, self.device.tensor(index))
-        rows = ops.conv1d(rows[left:], rows[:left], self.downsample, self.no_bias, stride=DOWNSAMPLE)
+        rows = self._halve(self._transform(self._convolve(np.asarray(samples, np.float32))))
         return np.stack([*self.semantic(rows), *self.acoustic(rows)])
 
     def _convolve(self, samples: np.ndarray) -> Tensor:
@@ -188,6 +184,13 @@ class CodecEncoder:
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             x = layer(x, table, keys, values, cache.length)
         return x
+
+    def _halve(self, x: Tensor) -> Tensor:
+        """Return the rows [F, W] at 12.5 Hz of rows at 25 Hz, the ends repeated."""
+        left = DOWNSAMPLE_TAPS - DOWNSAMPLE
+        index = np.pad(np.arange(len(x), dtype=np.int32), (left, -len(x) % DOWNSAMPLE), mode="edge")
+        rows = ops.embed(x, self.device.tensor(index))
+        return ops.conv1d(rows[left:], rows[:left], self.downsample, self.no_bias, stride=DOWNSAMPLE)
 
 
 def _unused(config: CodecEncoderConfig, codebooks: int) -> list[str]:
