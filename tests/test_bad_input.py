@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from omni_rt.io.hub import tiny_directory
 from omni_rt.io.safetensors import SafetensorsCheckpoint
 from tests.command_line import QUESTION, SHORT, Program, separately
+from tests.conftest import GOLDENS
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A copy of the shipped model that a test may break."""
-    return Path(shutil.copytree(tiny_directory(), tmp_path / "model"))
+    """A copy of a small model in released layout that a test may break."""
+    return Path(shutil.copytree(GOLDENS / "checkpoint", tmp_path / "model"))
 
 
 def fails(program: Program, *arguments: str, code: int = 1, says: tuple[str, ...]) -> None:
@@ -81,7 +81,7 @@ def test_a_shape_that_disagrees_with_the_config_is_named_with_the_shape_expected
         config["thinker_config"]["text_config"]["vocab_size"] += 8
 
     edit_config(model, widen)
-    says = ("thinker.model.embed_tokens.weight", "[432, 64]", "[440, 64]", "config.json")
+    says = ("thinker.model.embed_tokens.weight", "[336, 64]", "[344, 64]", "config.json")
     fails(program, "chat", "hello", "--model", str(model), "--device", "cpu", says=says)
 
 

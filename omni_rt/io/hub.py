@@ -13,7 +13,7 @@ TINY = "tiny"
 """The reference of the model inside the package."""
 
 _REPOSITORY = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w.][\w./-]*))?")
-_WANTED = ("*.json", "*.safetensors", "*.gguf", "*.txt", "*.jinja", "LICENSE*")
+_WANTED = ("*.json", "*.safetensors", "*.gguf", "*.txt", "*.jinja", "LICENSE*", "MODEL_CARD.md")
 _FORMS = "a reference is 'tiny', a directory, or ORG/REPO[@REVISION] of the Hugging Face hub"
 
 
