@@ -42,7 +42,7 @@ def test_what_is_almost_nothing_becomes_nothing(gpu: WebGpuDevice, value: float)
 def test_the_device_decides_whether_int8_kernels_run(gpu: WebGpuDevice, activations: str) -> None:
     with WebGpuDevice(gpu.adapter, strict=True, activations=activations) as device:
         x, w = device.tensor(RNG.normal(size=(100, 64))), device.weight(RNG.normal(size=(40, 64)), "q8_0")
-        assert device.kernel(ops.matmul, (x, w), {}).endswith("int8") == (activations == "q8")
+        assert device.kernel(ops.matmul, (x, w), {})[0].endswith("int8") == (activations == "q8")
 
 
 def test_unknown_activations_are_refused(gpu: WebGpuDevice) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
-from omni_rt.ops.int8 import int8_kernels, teams
+from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import GRID_LIMIT, row_grid
 from omni_rt.tensor import BLOCK
@@ -143,6 +143,7 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     ],
     natives=_natives("expert_down", ("T", "E", "A", "I", "N")),
     domain=(
+        *int8_calls("I", "N", T=1, E=2, A=1),
         {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
         {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
         {"T": 2, "E": 5, "A": 2, "I": 96, "N": 7},

@@ -71,6 +71,16 @@ def int8_kernels(
     return kernels
 
 
+def int8_calls(length: str, items: str, gated: bool = False, **dims: Any) -> list[dict[str, Any]]:
+    """Return calls that reach the kernels of every row length, and those of many items.
+
+    `length` and `items` name the extents that `int8_kernels` judges, `dims` are the others.
+    """
+    lengths = LONGEST_GATED if gated else LONGEST
+    calls = [dims | {length: shorter + BLOCK, items: 37} for shorter in (0, *lengths[:-1])]
+    return [*calls, dims | {length: BLOCK, items: MANY_ITEMS + 9}]
+
+
 def in_int8(x: Tensor, w: Tensor) -> bool:
     """Say whether one row x meets q8_0 weights on a GPU that may round it to int8."""
     device = x.device

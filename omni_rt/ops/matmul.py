@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, cdiv, op
-from omni_rt.ops.int8 import int8_kernels, teams
+from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
 
 FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
@@ -133,6 +133,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
     kernels=_kernels("matmul", ("T", "N", "K", "row_start", "row_count")),
     natives=_natives("matmul", ("T", "N", "K")),
     domain=(
+        *int8_calls("K", "N", T=1),
         {"T": 1, "N": 31, "K": 2048},
         {"T": 2, "N": 33, "K": 64},
         {"T": 3, "N": 9, "K": 96},
@@ -167,6 +168,7 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
     kernels=_kernels("matmul_add", ("T", "N", "K", "R", "row_start", "row_count")),
     natives=_natives("matmul_add", ("T", "N", "K", "R")),
     domain=(
+        *int8_calls("K", "N", T=1, R=1),
         {"T": 1, "N": 31, "K": 2048, "R": 1},
         {"T": 2, "N": 33, "K": 64, "R": 2},
         {"T": 3, "N": 9, "K": 96, "R": 3},

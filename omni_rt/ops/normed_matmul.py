@@ -9,7 +9,7 @@ import numpy as np
 
 from omni_rt.ops.contract import Call, Kernel, Tolerance, op
 from omni_rt.ops.elementwise import silu_mul
-from omni_rt.ops.int8 import int8_kernels, teams
+from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
 from omni_rt.ops.matmul import VECTOR, matmul, weight_row_grid
 from omni_rt.ops.norm import rms_norm
 from omni_rt.tensor import BLOCK, Tensor
@@ -56,6 +56,7 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
         *_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=4),
     ],
     domain=(
+        *int8_calls("K", "N", T=1, epsilon=1e-6),
         {"T": 1, "K": 2048, "N": 31, "epsilon": 1e-6},
         {"T": 2, "K": 96, "N": 9, "epsilon": 1e-2},
         {"T": 1, "K": 32, "N": 5, "epsilon": 1e-6},
@@ -87,6 +88,7 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
     # Far below 0, silu(v) falls as exp(v): it multiplies the relative error of v by |v|.
     tolerance=Tolerance(nmse=1e-8),
     domain=(
+        *int8_calls("K", "I", gated=True, T=1, epsilon=1e-6),
         {"T": 1, "K": 1056, "I": 31, "epsilon": 1e-6},
         {"T": 1, "K": 1024, "I": 6, "epsilon": 1e-6},
         {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},

@@ -7,7 +7,7 @@ from typing import Any
 from omni_rt.ops.contract import cdiv, op
 from omni_rt.ops.expert_groups import gate_up_experts
 from omni_rt.ops.experts import MOST_CHOSEN, expert_gate_up, route
-from omni_rt.ops.int8 import in_int8, int8_kernels, teams
+from omni_rt.ops.int8 import in_int8, int8_calls, int8_kernels, teams
 from omni_rt.ops.matmul import matmul
 from omni_rt.ops.norm import rms_norm
 from omni_rt.ops.normed_matmul import norm_matmul
@@ -29,6 +29,7 @@ MOST_EXPERTS = 256
         takes=lambda c: c.E % 4 == 0 and c.E <= MOST_EXPERTS and c.top <= min(c.E, MOST_CHOSEN),
     ),
     domain=(
+        *int8_calls("K", "I", gated=True, T=1, E=4, epsilon=1e-6, top=2, normalise=True),
         {"T": 1, "K": 1056, "E": 8, "I": 37, "epsilon": 1e-6, "top": 8, "normalise": True},
         {"T": 2, "K": 96, "E": 12, "I": 9, "epsilon": 1e-2, "top": 3, "normalise": False},
         {"T": 1, "K": 32, "E": 128, "I": 5, "epsilon": 1e-6, "top": 8, "normalise": True},
