@@ -21,6 +21,9 @@ from tools.train_tiny.codec import CODEBOOKS, ENTRIES
 from tools.train_tiny.examples import Writer
 from tools.train_tiny.thinker import Thinker
 
+STRIDE = 24
+"""Batches have a multiple of so many rows, so that there are few shapes."""
+
 
 @dataclass
 class Prompt:
@@ -193,7 +196,7 @@ class Dialogues:
     def batches(
         self, pairs: np.ndarray, budget: int, chance: np.random.Generator
     ) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield without end (prompts [B], replies [B], rows) of pairs [P, 2], of similar length, in `budget` rows.
+        """Yield without end (prompts [B], replies [B], rows) of pairs [P, 2]: few shapes, about `budget` rows each.
 
         In one case of seven the prompt is another's: what is spoken is the reply, whatever was asked.
         """
@@ -202,25 +205,25 @@ class Dialogues:
             swapped = chance.random(len(pairs)) < 1 / 7
             mixed[swapped, 0] = chance.permutation(mixed[swapped, 0])
             lengths = self.user_rows[mixed[:, 0]] + ANSWER + self.frame_counts[mixed[:, 1]]
-            order = np.argsort(lengths + chance.uniform(0, 8, len(lengths)))
-            groups, start = [], 0
-            while start < len(order):
-                size = max(1, budget // int(lengths[order[start]] + 40))
-                group = order[start : start + size]
-                groups.append(group)
-                start += len(group)
+            shapes = -(-lengths // STRIDE) * STRIDE
+            groups: list[tuple[np.ndarray, int]] = []
+            for length in np.unique(shapes).tolist():
+                own = chance.permutation(np.flatnonzero(shapes == length))
+                size = max(1, budget // length)
+                whole = np.resize(own, -(-len(own) // size) * size)
+                groups += [(group, length) for group in whole.reshape(-1, size)]
             for index in chance.permutation(len(groups)):
-                group = groups[index]
-                yield self._put(mixed[group, 0]), self._put(mixed[group, 1]), int(lengths[group].max())
+                group, length = groups[index]
+                yield self._put(mixed[group, 0]), self._put(mixed[group, 1]), length
 
 
-def corrupted(frames: Tensor, odds: float, chance: torch.Generator) -> Tensor:
+def corrupted(frames: Tensor, odds: float) -> Tensor:
     """Return frames of codes [B, T, 4] of which some are another's, whole or in single codes: mistakes to live with."""
     shape = frames.shape[:2]
-    other = frames.flatten(0, 1)[torch.randint(0, shape.numel(), shape, device=frames.device, generator=chance)]
-    whole = torch.rand(*shape, 1, device=frames.device, generator=chance) < odds / 2
-    single = torch.rand(*shape, CODEBOOKS, device=frames.device, generator=chance) < odds
-    random = torch.randint(0, ENTRIES, frames.shape, device=frames.device, generator=chance)
+    other = frames.flatten(0, 1)[torch.randint(0, shape.numel(), shape, device=frames.device)]
+    whole = torch.rand(*shape, 1, device=frames.device) < odds / 2
+    single = torch.rand(*shape, CODEBOOKS, device=frames.device) < odds
+    random = torch.randint(0, ENTRIES, frames.shape, device=frames.device)
     mixed = torch.where(whole & (other >= 0), other, torch.where(single, random, frames))
     return torch.where(frames >= 0, mixed, frames)
 

@@ -1,8 +1,9 @@
 """Stage: the weights of all stages as one checkpoint directory in the released layout.
 
-    python -m tools.train_tiny.export OUT thinker.pt [talker.pt ...]
+    python -m tools.train_tiny.export OUT thinker.pt [talker.pt ...] [--codec codec.npz]
 
-Each file is a torch.save of released names and tensors. Without the speaking half, that half gets random weights.
+Each file is a torch.save of released names and tensors. Without the speaking half, that half gets random weights. The
+codec becomes the tables of the Griffin-Lim vocoder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from golden_files import write_safetensors
 from golden_tensors import random_tensor, tensor_shapes
 
+from omni_rt.models.qwen3_omni.griffin_lim import FILE
 from tools.train_tiny import shape
+from tools.train_tiny.codec import Codec
 
 
 def collect(files: list[Path]) -> dict[str, np.ndarray]:
@@ -46,10 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--codec", type=Path)
     arguments = parser.parse_args()
     shape.write_directory(arguments.out)
     tensors = collect(arguments.files)
     write_safetensors(arguments.out / "model.safetensors", tensors, bfloat16=True)
+    if arguments.codec is not None:
+        Codec.load(arguments.codec, torch.device("cpu")).write_tables(arguments.out / FILE)
     print(f"{arguments.out}: {sum(values.size for values in tensors.values()):,} parameters")
 
 

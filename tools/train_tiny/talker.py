@@ -11,6 +11,7 @@ held-out texts are spoken. A run that was cut goes on from OUT/talker-run.pt.
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import time
 from pathlib import Path
@@ -19,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tools.train_tiny import grammar, shape, speech
 from tools.train_tiny.batches import Store
@@ -37,6 +37,8 @@ TEXTS, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES = 36_000, 5_000, 4_000, 600, 30
 REST_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
 POINTER_WEIGHT = 0.3
 """Of the loss that teaches two heads which token is being spoken: without it they find out late."""
+HEARD_NOISE = 0.5
+"""On the Thinker's states, relative to their size: what is spoken must not hang on details of what was heard."""
 CORRUPTION = 0.03
 REST_SHARE = 0.3
 """Share of the frames whose other codebooks are learned in a step."""
@@ -95,40 +97,89 @@ def make_dialogues(
     return Dialogues(writer, prompts, replies, codes, progress, device), np.array(pairs), texts
 
 
-def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows) -> Tensor:
-    """Return the inputs [B, T, N] of rows; `words` [V, D] are the Thinker's embeddings."""
+def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: float = 0.0) -> Tensor:
+    """Return the inputs [B, T, N] of rows; `words` [V, D] are the Thinker's embeddings, `states` [S, D] what it heard.
+
+    `noise` is put on the latter.
+    """
     x = talker.text_projection(words)[rows.text]
-    media = torch.nonzero(rows.state_of.flatten() >= 0).flatten()
-    if len(media):
-        placed = talker.hidden_projection(states[rows.state_of.flatten()[media]])
-        x = x.flatten(0, 1).index_copy(0, media, placed.to(x.dtype)).unflatten(0, rows.text.shape)
+    heard = states[rows.state_of.clamp(min=0)]
+    if noise:
+        heard = heard + noise * torch.randn_like(heard)
+    x = torch.where(rows.state_of[..., None] >= 0, talker.hidden_projection(heard), x)
     codec = talker.model.codec_embedding(rows.codec.clamp(min=0)) * (rows.codec >= 0)[..., None]
     frames = talker.code_rows(rows.frames.clamp(min=0)) * (rows.frames[..., :1] >= 0)
     return x + (codec + frames).to(x.dtype)
 
 
-def losses(talker: Talker, words: Tensor, states: Tensor, rows: Rows, chance: torch.Generator) -> dict[str, Tensor]:
-    """Return the losses of a batch, `loss` their weighted sum."""
-    with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda):
+def losses(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: float) -> dict[str, Tensor]:
+    """Return the losses of a batch, `loss` their weighted sum. Shapes depend on nothing but those of `rows`."""
+    with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda, cache_enabled=False):
         pointers = {layer: rows.looking(ahead) for layer, ahead in POINTERS.items()}
-        hidden = talker.model(embed(talker, words, states, rows), rows.positions, pointers)
-        spoken = torch.nonzero(rows.wanted[..., 0].flatten() >= 0).flatten()
-        wanted, state = rows.wanted.flatten(0, 1)[spoken], hidden.flatten(0, 1)[spoken]
-        logits = talker.codec_head(state).float()
-        first = F.cross_entropy(logits, wanted[:, 0])
-        whole = torch.nonzero(wanted[:, 1] >= 0).flatten()
-        kept = whole[torch.rand(len(whole), device=whole.device, generator=chance) < REST_SHARE]
-        kept = kept if len(kept) else whole[:1]
+        hidden = talker.model(embed(talker, words, states, rows, noise), rows.positions, pointers).flatten(0, 1)
+        wanted = rows.wanted.flatten(0, 1)
+        logits = talker.codec_head(hidden).float()
+        first = F.cross_entropy(logits, wanted[:, 0], ignore_index=-1)
+        lots = torch.rand(len(wanted), device=wanted.device) + (wanted[:, 1] >= 0)
+        kept = lots.topk(int(REST_SHARE * len(wanted))).indices
         codes = wanted[kept]
-        given = talker.code_predictor(talker.rest_rows(state[kept], codes[:, :-1]))
+        given = talker.code_predictor(talker.rest_rows(hidden[kept], codes[:, :-1].clamp(min=0)))
         rest = [
-            F.cross_entropy(head(given[:, book]).float(), codes[:, book])
+            F.cross_entropy(head(given[:, book]).float(), codes[:, book], ignore_index=-1)
             for book, head in enumerate(talker.code_predictor.lm_head, 1)
         ]
     loss = first + REST_WEIGHT * sum(rest) + BALANCE_WEIGHT * talker.model.balance()
     loss = loss + POINTER_WEIGHT * talker.model.astray
-    right = (logits.argmax(1) == wanted[:, 0]).float().mean()
+    asked = wanted[:, 0] >= 0
+    right = ((logits.argmax(1) == wanted[:, 0]) & asked).sum() / asked.sum()
     return {"loss": loss, "first": first, "rest": sum(rest) / len(rest), "astray": talker.model.astray, "right": right}
+
+
+class Lesson:
+    """Losses and gradients of batches. On a GPU each shape is recorded once and then replayed, which is faster."""
+
+    def __init__(self, talker: Talker, words: Tensor, store: Dialogues) -> None:
+        self.talker, self.words, self.store = talker, words, store
+        self.noise = HEARD_NOISE * store.states.std().item()
+        self.gradients = []
+        for value in talker.parameters():
+            value.grad = torch.zeros_like(value)
+            self.gradients.append(value.grad)
+        self.recorded: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
+
+    def __call__(self, prompts: Tensor, replies: Tensor, length: int) -> dict[str, Tensor]:
+        """Set the gradients of a batch and return its losses."""
+        both = torch.stack([prompts, replies])
+        if not both.is_cuda:
+            return self._run(both, length)
+        shape = (len(prompts), length)
+        if shape not in self.recorded:
+            self._record(both.clone(), length)
+        graph, inputs, found = self.recorded[shape]
+        inputs.copy_(both)
+        graph.replay()
+        return found
+
+    def _run(self, both: Tensor, length: int) -> dict[str, Tensor]:
+        torch._foreach_zero_(self.gradients)
+        rows = self.store.rows(*both, length)
+        rows.frames = corrupted(rows.frames, CORRUPTION)
+        found = losses(self.talker, self.words, self.store.states, rows, self.noise)
+        found["loss"].backward()
+        return {name: value.detach() for name, value in found.items()}
+
+    def _record(self, inputs: Tensor, length: int) -> None:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                self._run(inputs, length)
+        torch.cuda.current_stream().wait_stream(aside)
+        pool = next(iter(self.recorded.values()))[0].pool() if self.recorded else None
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            found = self._run(inputs, length)
+        self.recorded[(inputs.shape[1], length)] = (graph, inputs, found)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -158,7 +209,9 @@ def train(arguments: argparse.Namespace) -> None:
         {"params": [value for value in talker.parameters() if value.ndim < 2], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
-    average = AveragedModel(talker, multi_avg_fn=get_ema_multi_avg_fn(0.995 if dry else 0.999))
+    lesson = Lesson(talker, words, store)
+    average = copy.deepcopy(talker)
+    ours, averaged = ([*model.parameters()] for model in (talker, average))
     parts = {"talker": talker, "optimiser": optimiser, "average": average}
     before, spent = 0, 0.0
     if (out / "talker-run.pt").exists():
@@ -170,13 +223,12 @@ def train(arguments: argparse.Namespace) -> None:
     def save(step: int, seconds: float) -> None:
         run = {name: part.state_dict() for name, part in parts.items()}
         torch.save(run | {"at": (step, seconds)}, out / "talker-run.pt")
-        weights = average.module.state_dict()
+        weights = average.state_dict()
         torch.save(
             {f"talker.{name}": value.to("cpu", torch.bfloat16) for name, value in weights.items()}, out / "talker.pt"
         )
 
     batches = store.batches(pairs, 400 if dry else arguments.rows, np.random.default_rng(SEED + before))
-    chance = torch.Generator(device).manual_seed(SEED + before)
     seconds, steps = (1e9, 50) if dry else (arguments.seconds, 1_000_000)
     began = time.monotonic() - spent
     shown = saved = began
@@ -185,15 +237,11 @@ def train(arguments: argparse.Namespace) -> None:
         rate = arguments.rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        prompts, replies, length = next(batches)
-        rows = store.rows(prompts, replies, length)
-        rows.frames = corrupted(rows.frames, CORRUPTION, chance)
-        found = losses(talker, words, store.states, rows, chance)
-        optimiser.zero_grad(set_to_none=True)
-        found["loss"].backward()
+        found = lesson(*next(batches))
         torch.nn.utils.clip_grad_norm_(talker.parameters(), 1.0)
         optimiser.step()
-        average.update_parameters(talker)
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, ours, 0.005 if dry or share < 0.1 else 0.001)
         step += 1
         now = time.monotonic()
         if now - shown > 10 or step == steps:
@@ -204,7 +252,7 @@ def train(arguments: argparse.Namespace) -> None:
             saved = now
             save(step, now - began)
     save(step, time.monotonic() - began)
-    report(average.module.eval(), words, check, codec, arguments)
+    report(average.eval(), words, check, codec, arguments)
 
 
 @torch.no_grad()
