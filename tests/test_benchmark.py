@@ -71,6 +71,11 @@ def test_numpy_is_timed_beside_c_on_a_cpu(cpu: Device) -> None:
     assert (timing.kernel, timing.numpy_microseconds) == ("numpy", timing.microseconds)
 
 
+def test_dtypes_can_be_chosen_where_there_is_a_choice(cpu: Device) -> None:
+    found = benchmark.run(cpu, ["silu", "norm_matmul"], seconds=0.01, dtypes=("q8_0",))[1:]
+    assert {timing.dtypes.get("w") for timing in found} == {None, "q8_0"}
+
+
 def test_operations_are_counted_where_a_product_is(cpu: Device) -> None:
     dims = {"T": 3, "N": 64, "K": 96}
     timing = benchmark._time(cpu, call.OpCall(TABLE["matmul"], dims, {"x": "f32", "w": "q8_0"}), 0.01, 1.0)

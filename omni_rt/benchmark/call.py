@@ -114,10 +114,15 @@ class OpCall:
         return zip(self.op.operands, self.host, strict=True)
 
 
-def dtype_choices(op: Op, dims: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Yield the dtypes to time a call with: each of the widest class among its operands, as far as rows allow."""
+def dtype_choices(op: Op, dims: Mapping[str, Any], only: Sequence[str] = ()) -> Iterator[dict[str, str]]:
+    """Yield the dtypes to time a call with: each of the widest class among its operands, as far as rows allow.
+
+    `only` restricts them to these where there is a choice.
+    """
     widest = max((o.dtype_class for o in op.operands), key=lambda name: len(DTYPE_CLASSES[name]))
     for dtype in DTYPE_CLASSES[widest]:
+        if only and len(DTYPE_CLASSES[widest]) > 1 and dtype not in only:
+            continue
         chosen = {o.name: dtype if o.dtype_class == widest else DTYPE_CLASSES[o.dtype_class][0] for o in op.operands}
         if all(o.shape(dims)[-1] % BLOCK == 0 for o in op.operands if chosen[o.name] == "q8_0"):
             yield chosen

@@ -52,16 +52,20 @@ class OpTiming:
         return asdict(self)
 
 
-def run(device: Device, names: Sequence[str] | None = None, *, seconds: float = 1.0) -> list[OpTiming]:
+def run(
+    device: Device, names: Sequence[str] | None = None, *, seconds: float = 1.0, dtypes: Sequence[str] = ()
+) -> list[OpTiming]:
     """Time the ops `names` (all when None) on a device, each call for at least `seconds`.
 
-    The first timing is always that of `read_all`. Raises InputError for an unknown name, and DeviceError when an op
-    computes something else than its NumPy body.
+    `dtypes` restricts those of weights and caches. The first timing is always that of `read_all`. Raises InputError for
+    an unknown name, and DeviceError when an op computes something else than its NumPy body.
     """
-    return list(timings(device, names, seconds=seconds))
+    return list(timings(device, names, seconds=seconds, dtypes=dtypes))
 
 
-def timings(device: Device, names: Sequence[str] | None = None, *, seconds: float = 1.0) -> Iterator[OpTiming]:
+def timings(
+    device: Device, names: Sequence[str] | None = None, *, seconds: float = 1.0, dtypes: Sequence[str] = ()
+) -> Iterator[OpTiming]:
     """Yield the timings of `run` one by one."""
     unknown = sorted(set(names or ()) - set(TABLE))
     if unknown:
@@ -71,8 +75,8 @@ def timings(device: Device, names: Sequence[str] | None = None, *, seconds: floa
     for name in names or sorted(TABLE):
         op = TABLE[name]
         for dims in op.bench if name != READING else ():
-            for dtypes in dtype_choices(op, dims):
-                yield _time(device, OpCall(op, dims, dtypes), seconds, yardstick.gigabytes_per_second)
+            for chosen in dtype_choices(op, dims, dtypes):
+                yield _time(device, OpCall(op, dims, chosen), seconds, yardstick.gigabytes_per_second)
 
 
 def format_table(found: Sequence[OpTiming]) -> str:

@@ -105,9 +105,16 @@ Examples:
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--seconds", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Time for each size.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["f32", "f16", "q8_0"]),
+    multiple=True,
+    help="Only with weights and caches like this; may be repeated.",
+)
 @device_option
 @report_options
-def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Report) -> None:
+def bench_ops(names: tuple[str, ...], seconds: float, dtypes: tuple[str, ...], device: str, report: Report) -> None:
     """Time ops at the sizes of real models: us, GB/s, the share of what reading alone reaches, and GFLOP/s.
 
     On the CPU the NumPy bodies are timed too: the ratio says how many times faster C is. Each result is compared with
@@ -121,7 +128,7 @@ def bench_ops(names: tuple[str, ...], seconds: float, device: str, report: Repor
         raise click.UsageError(f"no op is called {', '.join(unknown)}; there are {', '.join(sorted(TABLE))}")
     with open_named(device) as opened:
         found = []
-        for timing in timings(opened, names or None, seconds=seconds):
+        for timing in timings(opened, names or None, seconds=seconds, dtypes=dtypes):
             found.append(timing)
             if report.as_json:
                 report.result(timing.as_json() | {"device": opened.name, "commit": revision()})
