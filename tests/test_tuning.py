@@ -36,6 +36,14 @@ def test_the_nearest_size_decides() -> None:
     assert chosen([Entry({}, {"WG": 256})], T=7, N=5) == 256
 
 
+def test_the_pieces_of_a_stream_take_one_variant() -> None:
+    entries = [Entry({"T": 4, "N": 64, "S": 8}, {"WG": 128}), Entry({"T": 512, "N": 64, "S": 900}, {"WG": 256})]
+    assert {chosen(entries, T=t, N=64, S=s) for t, s in ((4, 8), (512, 900))} == {128, 256}
+    for t, s in ((1, 1), (4, 8), (512, 900), (9000, 9000)):
+        assert chosen(entries, T=t, N=64, S=s, as_rows=4) == 128
+        assert chosen(entries, T=t, N=64, S=s, as_rows=300) == 256
+
+
 def test_without_an_entry_the_first_variant_serves() -> None:
     assert chosen([], T=1, N=1) == 64
     assert Table({}).variant(KERNEL, Call({}, {}), any_fits) == {"WG": 64}

@@ -5,9 +5,10 @@ user's cache; kernels of the latter win. It lists, by kernel, the sizes that wer
 
     {"adapter": ..., "kernels": {"matmul_q8_0_gemv": [{"at": {"T": 1, "N": 2048, "K": 4096}, "variant": {"ROWS": 4}}]}}
 
-A call takes the variant of the size nearest to its own. Variants are written out, so that a table older than a kernel
-picks no wrong one: what the kernel does not declare, or what does not fit the adapter, is passed over. Without an entry
-the first variant serves.
+A call takes the variant of the size nearest to its own. A call with `as_rows`, which asks for the bits of so many rows
+however many come, counts as one of so many, and extents that differ between the pieces of a stream do not count.
+Variants are written out, so that a table older than a kernel picks no wrong one: what the kernel does not declare, or
+what does not fit the adapter, is passed over. Without an entry the first variant serves.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ Fits = Callable[[str, Mapping[str, int]], bool]
 """Says whether a shader's variant keeps within an adapter's limits."""
 
 
+PIECES = ("T", "S", "P")
+"""Extents that differ between the pieces of a stream: rows, positions of a cache, rows of a tail."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """The variant to use at sizes like `at`; an empty `at` means at any."""
@@ -37,7 +42,10 @@ class Entry:
 
     def distance(self, call: Call) -> float:
         """Return how far a call's sizes are from these: the sum of the logarithms of their ratios."""
-        return sum(abs(log2((size + 1) / (int(call.dims.get(name, size)) + 1))) for name, size in self.at.items())
+        sizes = dict(call.dims)
+        if rows := sizes.get("as_rows"):
+            sizes = {name: size for name, size in sizes.items() if name not in PIECES} | {"T": rows}
+        return sum(abs(log2((size + 1) / (int(sizes.get(name, size)) + 1))) for name, size in self.at.items())
 
 
 class Table:
