@@ -36,7 +36,7 @@ DIMENSIONS = Dimensions(
     vision_positions=64,
     deepstack=(0, 1),
     talker_width=256,
-    talker_layers=5,
+    talker_layers=4,
     talker_heads=(4, 2, 64),
     talker_mrope=(12, 10, 10),
     talker_experts=(4, 2, 128, 256),
@@ -48,9 +48,9 @@ DIMENSIONS = Dimensions(
     codebooks=4,
     codebook_size=256,
     vocoder_ratios=(2,),
-    vocoder=(192, 3, 4, 384),
+    vocoder=(160, 2, 5, 320),
     vocoder_window=72,
-    vocoder_decoder_width=256,
+    vocoder_decoder_width=192,
 )
 
 VOCABULARY = 984

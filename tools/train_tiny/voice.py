@@ -12,7 +12,7 @@ from omni_rt.models.decoder import frequencies
 from tools.train_tiny.thinker import Attention, Experts, FeedForward, RMSNorm
 from tools.train_tiny.towers import rotate
 
-POINTERS = {2: 0, 3: 1}
+POINTERS = {1: 0, 2: 1}
 """Layers of the Talker whose first head is taught where to look: at the token being spoken, or so many after it."""
 
 
