@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -39,6 +40,15 @@ class Voice:
             metadata["text"] = self.text
         with atomic_write(path) as temporary:
             Path(temporary).write_bytes(save(tensors, metadata))
+
+    @classmethod
+    def saved(cls, directory: str | PathLike[str]) -> dict[str, Voice]:
+        """Return the voices saved in a directory, by file name without suffix; other files are passed over."""
+        voices = {}
+        for path in sorted(Path(directory).glob("*.safetensors")):
+            with suppress(ModelFormatError):
+                voices[path.stem] = cls.load(path)
+        return voices
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Voice:

@@ -90,6 +90,7 @@ def test_a_cloned_voice_is_kept_and_used_again(base: TextToSpeech, tmp_path: Pat
     by_embedding = base.generate("hello", voice=base.voice((samples, 24_000)), **options)
     assert by_embedding.codes.tobytes() != first.codes.tobytes()
     (tmp_path / "no.safetensors").write_bytes((ROOT / "codec_golden.safetensors").read_bytes())
+    assert list(Voice.saved(tmp_path)) == ["me"]
     with pytest.raises(ModelFormatError, match="no voice"):
         Voice.load(tmp_path / "no.safetensors")
 
@@ -173,6 +174,46 @@ def test_the_guard_waits_for_the_expected_end_and_then_sees_silence_circles_and_
     circle = lively[: guard.expected_frames - 20] + lively[:6] * 4
     assert guard.runs_away(circle, loud, 24_000)
     assert guard.runs_away(lively, loud, 24_000)
+
+
+def test_last_words_past_the_expected_end_are_spoken(custom: TextToSpeech, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's own stop token ends lively speech, however early the guard begins to look."""
+    options: dict[str, Any] = {"max_frames": 40, "sampling": Sampling(temperature=1.5), "seed": 40}
+    expected = custom.generate("hello world", **options)
+    assert expected.codes.shape[1] > 5
+
+    def hasty(self: Guard, tokens: int) -> None:
+        self.expected_frames, self.most_frames = 2, 1000
+
+    monkeypatch.setattr(Guard, "__init__", hasty)
+    speech = custom.generate("hello world", **options)
+    np.testing.assert_array_equal(speech.codes, expected.codes)
+    assert speech.finish_reason == expected.finish_reason
+
+
+def test_a_piece_that_runs_away_is_cut_and_the_others_are_spoken(
+    custom: TextToSpeech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    original = Guard.__init__
+
+    def count(self: Guard, tokens: int) -> None:
+        original(self, tokens)
+        begun.append(self)
+        self.expected_frames = 3
+
+    monkeypatch.setattr(Guard, "__init__", count)
+    monkeypatch.setattr(Guard, "runs_away", lambda self, codes, *rest: self is begun[0] and len(codes) >= 5)
+    text = "One sentence here. " * 20
+    pieces = cut(text)
+    *_, last = custom.stream(text, max_frames=6, sampling=GREEDY, seed=1)
+    assert isinstance(last, Done) and last.reply.finish_reason == "runaway"
+    assert len(begun) == len(pieces) == 2
+    # Of the first piece nothing is kept beyond what was delivered; the second is whole.
+    alone = custom.generate(pieces[1], max_frames=6, sampling=GREEDY, seed=1).codes
+    assert last.reply.codes is not None
+    np.testing.assert_array_equal(last.reply.codes[:, -alone.shape[1] :], alone)
+    assert last.reply.codes.shape[1] < 5 + alone.shape[1]
 
 
 def test_speech_that_never_ends_is_tried_again_and_then_cut(

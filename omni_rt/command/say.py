@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,18 @@ def say(
     words = _read(source) if text is None else text
     if not words.strip():
         raise InputError("there is nothing to say: the text is empty")
-    sampling = None if temperature is None else Sampling(temperature=temperature, repetition_penalty=1.05)
     with model.load(report) as speaker:
-        options: dict[str, Any] = {"max_frames": max_frames, "sampling": sampling, "seed": seed}
+        options: dict[str, Any] = {"max_frames": max_frames, "sampling": None, "seed": seed}
+        if temperature is not None:
+            own = speaker.sampling if isinstance(speaker, TextToSpeech) else Sampling(repetition_penalty=1.05)
+            options["sampling"] = replace(own, temperature=temperature)
         if isinstance(speaker, TextToSpeech):
             options |= {
                 "voice": _voice(speaker, voice, ref_audio, ref_text, save_voice, report), "language": language,
                 "instruct": instruct,
             }  # fmt: skip
-            raw = output == "-"
-            speech = _written(speaker.stream(words, **options)) if raw else speaker.generate(words, **options)
+            read = speaker.stream if output == "-" else speaker.readings
+            speech = _followed(read(words, **options), report, raw=output == "-")
         else:
             asked = {"--ref-audio": ref_audio, "--instruct": instruct, "--language": language.replace("auto", "")}
             if given := [option for option, value in asked.items() if value]:
@@ -108,7 +111,7 @@ def say(
                     f"{model.ref}: this model converses and speaks in its own voices only: leave out "
                     f"{', '.join(given)}, or give a Qwen3-TTS checkpoint with --model"
                 )
-            speech = _written(speaker.read(words, voice=voice, **options), silent=output != "-")
+            speech = _followed(speaker.read(words, voice=voice, **options), report, raw=output == "-")
         if output != "-":
             with click.get_current_context().find_root().obj.interrupts.writing(Path(output)):
                 speech.save(output)
@@ -147,18 +150,22 @@ def _voice(
     return voice
 
 
-def _written(stream: Iterator[AudioChunk | Done], *, silent: bool = False) -> Speech:
-    """Write 16-bit samples to stdout as they are made, unless `silent`, and return the whole."""
-    with closing(stream) as events:  # type: ignore[type-var]
+def _followed(stream: Iterator[AudioChunk | Done], report: Report, *, raw: bool) -> Speech:
+    """Return the last speech of a stream behind a progress bar; `raw` writes 16-bit samples to stdout as they come."""
+    speech: Speech | None = None
+    with closing(stream) as events, report.progress(None, "s", "speech") as bar:  # type: ignore[type-var]
         for event in events:
-            if isinstance(event, AudioChunk) and not silent:
+            if isinstance(event, Done):
+                assert isinstance(event.reply, Speech)
+                speech = event.reply
+                continue
+            bar.update(round(len(event.samples) / event.sample_rate, 2))
+            if raw:
                 pcm = np.round(np.clip(event.samples, -1, 1) * 32767).astype("<i2")
                 sys.stdout.buffer.write(pcm.tobytes())
                 sys.stdout.buffer.flush()
-            elif isinstance(event, Done):
-                assert isinstance(event.reply, Speech)
-                return event.reply
-    raise AssertionError("a stream ends with Done")
+    assert speech is not None, "a stream ends with Done"
+    return speech
 
 
 def _read(source: str | None) -> str:

@@ -58,7 +58,7 @@ class _Manner:
 class TextToSpeech:
     """A loaded Qwen3-TTS model. Use it as a context manager, or call `close` to free the devices' memory.
 
-    `codec` encodes and decodes; `config.kind` says what the variant can do.
+    `codec` encodes and decodes; `config.kind` says what the variant can do; `sampling` is the checkpoint's own.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class TextToSpeech:
         self.config = config
         self.devices = devices
         self.codec: Codec = components.codec
+        self.sampling = defaults[0]
         self.load_seconds: float | None = None
         self._components = components
         self._defaults = defaults
@@ -95,7 +96,8 @@ class TextToSpeech:
 
         `voice` is a speaker's name, a Voice, or None; `instruct` says how to speak, or describes the voice where the
         variant designs voices. `max_frames` bounds each piece of a long text, 80 ms a frame. Speech that does not
-        end is tried once more with the next seed. Raises InputError for what cannot be spoken and UnsupportedError for
+        end is tried once more with the next seed; if that does not end either, its pieces that ran away are cut and the
+        others stay whole. Raises InputError for what cannot be spoken and UnsupportedError for
         what this variant cannot do, both before any work.
         """
         options: dict[str, Any] = {
@@ -106,19 +108,24 @@ class TextToSpeech:
             "max_frames": max_frames,
             "sampling": sampling,
         }
-        seed = secrets.randbits(31) if seed is None else seed
-        speech = self._whole(text, seed, options)
-        greedy = sampling is not None and sampling.temperature == 0
-        if speech.finish_reason == "runaway" and not greedy:
-            speech = self._whole(text, seed + 1, options)
-        return speech
+        *_, last = self.readings(text, seed=seed, **options)
+        assert isinstance(last, Done) and isinstance(last.reply, Speech)
+        return last.reply
 
-    def _whole(self, text: str, seed: int, options: dict[str, Any]) -> Speech:
-        for event in self.stream(text, seed=seed, **options):
-            if isinstance(event, Done):
-                assert isinstance(event.reply, Speech)
-                return event.reply
-        raise AssertionError("a stream ends with Done")
+    def readings(self, text: str, *, seed: int | None = None, **options: Any) -> Iterator[AudioChunk | Done]:
+        """Speak a text as `generate` does, and let its progress be seen: the speech is that of the last Done.
+
+        What comes before is the first reading, where that did not end.
+        """
+        seed = secrets.randbits(31) if seed is None else seed
+        sampling: Sampling | None = options.get("sampling")
+        ways = 1 if sampling is not None and sampling.temperature == 0 else 2  # a greedy reading would be the same
+        for attempt in range(ways):
+            for event in self.stream(text, seed=seed + attempt, **options):
+                yield event
+            assert isinstance(event, Done)
+            if event.reply.finish_reason != "runaway":
+                return
 
     def stream(
         self,
@@ -186,8 +193,7 @@ class TextToSpeech:
             frames += spoken
             if runaway:
                 finish = "runaway"
-                break
-            if session.finish_reason == "length":
+            elif session.finish_reason == "length" and finish == "stop":
                 finish = "length"
         empty = np.zeros((self.config.talker.codebooks, 0), np.int32)
         yield Done(
