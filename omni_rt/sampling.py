@@ -69,7 +69,7 @@ class Chooser:
 def draw(logits: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor, *, salt: int = 0) -> Tensor:
     """Pick one id per row of logits [T, V]: the largest when the temperature is 0, else a sample."""
     if sampling.temperature == 0:
-        return ops.argmax(logits)
+        return ops.largest(logits)
     return ops.sample(
         logits,
         seed,

@@ -23,18 +23,20 @@ const ROWS: u32 = 1u;
 
 var<private> t: u32;
 
-fn activation(v: u32, seen: f32) -> vec4<f32> {
-  return h[t * params.A * params.I / 4u + v] * seen;
+// i / each of a number below 2^16, without a division
+fn slot_of(i: u32, each: u32) -> u32 {
+  return u32((f32(i) + 0.5) / f32(each));
 }
 
-fn block_factor(block: u32) -> f32 {
-  return weights[t * params.A + min(block * 32u / params.I, params.A - 1u)];
+fn activation(v: u32, seen: f32) -> vec4<f32> {
+  let weight = weights[t * params.A + slot_of(v, params.I / 4u)];
+  return h[t * params.A * params.I / 4u + v] * (weight * seen);
 }
 
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   let chunks = params.I / 16u;
-  let slot = chunk / chunks;
-  return (u32(experts[t * params.A + slot]) * params.N + item) * chunks + chunk % chunks;
+  let slot = slot_of(chunk, chunks);
+  return (u32(experts[t * params.A + slot]) * params.N + item) * chunks + chunk - slot * chunks;
 }
 
 fn finish(item: u32, totals: array<f32, ROWS>) {

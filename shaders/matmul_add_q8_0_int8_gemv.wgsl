@@ -23,10 +23,6 @@ fn activation(v: u32, seen: f32) -> vec4<f32> {
   return x[v] * seen;
 }
 
-fn block_factor(block: u32) -> f32 {
-  return 1.0;
-}
-
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   return item * (params.K / 16u) + chunk;
 }

@@ -28,10 +28,6 @@ fn activation(v: u32, seen: f32) -> vec4<f32> {
   return value * g[v];
 }
 
-fn block_factor(block: u32) -> f32 {
-  return 1.0;
-}
-
 fn norm_scale() -> f32 {
   return inverseSqrt(square_sum() / f32(params.K) + params.epsilon);
 }

@@ -28,7 +28,7 @@ const ROWS: u32 = 2u;
 const MOST_EXPERTS: u32 = 256u;
 const MOST_CHOSEN: u32 = 64u;
 
-var<workgroup> scores: array<vec4<f32>, MOST_EXPERTS / 4u>;
+var<workgroup> scores: array<vec4<i32>, MOST_EXPERTS / 4u>; // in the order of the logits
 var<workgroup> chosen: array<u32, MOST_CHOSEN>;
 var<private> slot: u32;
 var<private> expert: u32;
@@ -39,10 +39,6 @@ fn activation(v: u32, seen: f32) -> vec4<f32> {
   let value = x[t * params.K / 4u + v] * seen;
   row_squares += dot(value, value);
   return value * g[v];
-}
-
-fn block_factor(block: u32) -> f32 {
-  return 1.0;
 }
 
 fn norm_scale() -> f32 {
@@ -59,15 +55,25 @@ fn finish(item: u32, totals: array<f32, ROWS>) {
   h[(t * params.top + slot) * params.I + item] = gate * sigmoid(gate) * totals[1] * scale;
 }
 
+// Whole numbers in the order of the logits, -0 equal to 0; applied twice it leads back.
+fn ordered(bits: vec4<i32>) -> vec4<i32> {
+  return bits ^ ((bits >> vec4(31u)) & vec4(0x7fffffff));
+}
+
+fn logit_of(e: u32) -> f32 {
+  return bitcast<vec4<f32>>(ordered(scores[e / 4u]))[e % 4u];
+}
+
 fn rank_experts(lane: u32) {
   for (var e = lane; e < params.E; e += WG) {
     let own = scores[e / 4u][e % 4u];
+    // Counted are larger ones, and of those before also equal ones: larger than the next smaller number.
     var before = vec4<u32>();
     for (var q = 0u; q < params.E / 4u; q++) {
-      let others = scores[q];
-      let earlier = vec4(4u * q) + vec4(0u, 1u, 2u, 3u) < vec4(e);
-      before += select(vec4(0u), vec4(1u), (others > vec4(own)) | ((others == vec4(own)) & earlier));
+      before += select(vec4(0u), vec4(1u), scores[q] > vec4(own - i32(q < e / 4u)));
     }
+    let near = (scores[e / 4u] == vec4(own)) & (vec4(0u, 1u, 2u, 3u) < vec4(e % 4u));
+    before += select(vec4(0u), vec4(1u), near);
     let rank = before.x + before.y + before.z + before.w;
     if (rank < params.top) {
       chosen[rank] = e;
@@ -76,7 +82,7 @@ fn rank_experts(lane: u32) {
 }
 
 fn share_of(e: u32) -> f32 {
-  return exp(scores[e / 4u][e % 4u] - scores[chosen[0] / 4u][chosen[0] % 4u]);
+  return exp(logit_of(e) - logit_of(chosen[0]));
 }
 
 @compute @workgroup_size(WG)
@@ -87,7 +93,7 @@ fn main(
   t = group.z;
   slot = group.y;
   if (lane < params.E / 4u) {
-    scores[lane] = logits[t * params.E / 4u + lane];
+    scores[lane] = ordered(bitcast<vec4<i32>>(logits[t * params.E / 4u + lane] + vec4(0.0)));
   }
   gather_row(params.K, lane);
   rank_experts(lane);

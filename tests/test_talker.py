@@ -400,9 +400,9 @@ def only_the_first_code_fed_back(talker: Talker) -> None:
 
 
 def predictor_without_the_talkers_state(talker: Talker) -> None:
-    frame = talker.predictor._frame
+    passes = talker.predictor.passes
     nothing = talker.device.tensor(np.zeros((1, talker.config.decoder.width), np.float32))
-    talker.predictor._frame = lambda hidden, *rest: frame(nothing, *rest)
+    talker.predictor.passes = lambda hidden, *rest: passes(nothing, *rest)  # type: ignore[method-assign]
 
 
 def predictor_heads_shifted(talker: Talker) -> None:

@@ -37,6 +37,28 @@ def milliseconds(run: Callable[[], object], synchronize: Callable[[], None], sec
     return 1000 * median(times), len(times)
 
 
+def steady_milliseconds(
+    run: Callable[[], object], synchronize: Callable[[], None], seconds: float = 1.0
+) -> tuple[float, int]:
+    """Return the time of a run among many that do not wait for each other, in milliseconds, and how often it was run.
+
+    The first fifth of the time does not count: clocks rise, and steps run ahead.
+    """
+    started = time.perf_counter()
+    before = 0
+    while not before or time.perf_counter() - started < seconds / 5:
+        run()
+        before += 1
+    synchronize()
+    started = time.perf_counter()
+    runs = 0
+    while runs < LEAST_RUNS or (time.perf_counter() - started < seconds and runs < MOST_RUNS):
+        run()
+        runs += 1
+    synchronize()
+    return 1000 * (time.perf_counter() - started) / runs, before + runs
+
+
 @dataclass
 class PythonCost:
     """Microseconds of Python per dispatch, one value for each time that a step was recorded or replayed."""

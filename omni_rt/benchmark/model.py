@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.benchmark import full_size, tts, vision
-from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds
+from omni_rt.benchmark.meter import PythonCost, dispatches, metered, milliseconds, steady_milliseconds
 from omni_rt.benchmark.ops import READING, timings
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.devices.device import Device
@@ -27,15 +27,21 @@ from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.components import PREFIXES, load_components
 from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
+from omni_rt.models.talker import FrameTalker
 from omni_rt.sampling import Sampling
 from omni_rt.tensor import Tensor
 
 GREEDY = Sampling()
+SPOKEN = Sampling(temperature=0.9, top_k=50, repetition_penalty=1.05)
+"""As the released talkers sample by default."""
+
 GREEDY_AGAIN = Sampling(top_k=1)
 """Picks the same tokens by the same kernels, but is recorded anew: what a recording costs once pipelines are there."""
 
 PROMPT_ROWS = 64
 """Rows of the prompt whose prefill is timed."""
+
+GPU_RUNS = 50
 
 MOST_STEPS = 4096
 """Steps that a timed stage may take, and that a cache has room for."""
@@ -43,13 +49,17 @@ MOST_STEPS = 4096
 
 @dataclass(frozen=True)
 class Stage:
-    """One measured stage: milliseconds of wall time per `unit`, its dispatches, and the bytes it must read."""
+    """One measured stage: milliseconds of wall time per `unit`, its dispatches, and the bytes it must read.
+
+    `gpu_milliseconds` are those between the first dispatch of the unit and its last, by the GPU's own clock.
+    """
 
     name: str
     unit: str
     milliseconds: float
     dispatches: float | None = None
     nbytes: int | None = None
+    gpu_milliseconds: float | None = None
 
     @property
     def gigabytes_per_second(self) -> float | None:
@@ -133,15 +143,32 @@ class Clock:
     device: Device
     seconds: float
 
-    def stage(self, name: str, unit: str, run: Callable[[], object], nbytes: int | None = None) -> Stage:
-        """Measure a stage that can be repeated at will."""
+    def stage(
+        self,
+        name: str,
+        unit: str,
+        run: Callable[[], object],
+        nbytes: int | None = None,
+        *,
+        step: Callable[[], object] | None = None,
+        steady: bool = False,
+    ) -> Stage:
+        """Measure a stage that can be repeated at will.
+
+        `step` issues what the GPU does for it, to be timed there. In a `steady` stage no run waits for the one before.
+        """
         run()
         self.device.synchronize()
         before = dispatches(self.device)
-        time_ms, runs = milliseconds(run, self.device.synchronize, self.seconds)
+        measure = steady_milliseconds if steady else milliseconds
+        time_ms, runs = measure(run, self.device.synchronize, self.seconds)
         after = dispatches(self.device)
         issued = None if before is None or after is None else (after - before) / runs
-        return Stage(name, unit, time_ms, issued, nbytes)
+        gpu = None
+        if step is not None and self.device.kind == "wgpu":
+            watch = self.device.stopwatch(step)
+            gpu = 1000 * median(watch() for _ in range(GPU_RUNS))
+        return Stage(name, unit, time_ms, issued, nbytes, gpu)
 
 
 def decode_bytes(decoder: Decoder, positions: int) -> int:
@@ -176,7 +203,11 @@ def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=GREEDY)
     next(tokens)  # picked from the prefill; those that follow are decoded
     nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
-    stages.append(clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes))
+
+    def step() -> Tensor:
+        return thinker._decode(GREEDY, thinker.cache.parts)
+
+    stages.append(clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes, step=step, steady=True))
     again = thinker.generate(prompt, thinker.prefill(prompt), max_new_tokens=2, sampling=GREEDY_AGAIN)
     assert len(list(again)) == 2
     return stages
@@ -205,10 +236,24 @@ def talker_stages(clock: Clock, talker: Talker, context: int) -> list[Stage]:
     stages = [
         clock.stage("talker", "frame", lambda: step()[1].numpy(), read),
         clock.stage("code predictor", "frame", lambda: predict(state), passes),
-        clock.stage("talker and code predictor", "frame", lambda: predict(step()), read + passes),
+        frame_stage(clock, talker, read + passes),
     ]
     predict(step(GREEDY_AGAIN), GREEDY_AGAIN)
     return stages
+
+
+def frame_stage(clock: Clock, talker: FrameTalker, nbytes: int) -> Stage:
+    """Measure a frame as a session makes it: a step of the talker and the passes of the code predictor, sampled."""
+
+    def frame() -> np.ndarray:
+        talker.cache.advance()
+        talker.frame(SPOKEN, SPOKEN)
+        return talker.codes.numpy()
+
+    def step() -> object:
+        return talker._decode_frame(SPOKEN, SPOKEN, talker.cache.parts)
+
+    return clock.stage("talker and code predictor", "frame", frame, nbytes, step=step)
 
 
 def vocoder_stages(clock: Clock, vocoder: Code2Wav) -> list[Stage]:

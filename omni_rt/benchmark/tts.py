@@ -67,7 +67,7 @@ def config(size: str, layers: int | None) -> Qwen3TtsConfig:
 
 def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, context: int) -> list[Stage]:
     """Measure a talker's prompt and step, the code predictor, the codec, and speech from prompt to samples."""
-    from omni_rt.benchmark.model import MOST_STEPS, Stage, decode_bytes
+    from omni_rt.benchmark.model import MOST_STEPS, Stage, decode_bytes, frame_stage
 
     shape = config(size, layers)
     predictor = CodePredictor(weights.at("talker.code_predictor."), shape.code_predictor, code_sizes(shape))
@@ -80,11 +80,6 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
     talker.run(rows[:9], positions[:, :9])
     talker.cache.extend(max(context - 9, 0))
 
-    def step() -> np.ndarray:
-        talker.cache.advance()
-        hidden, first, _ = talker.step(GREEDY)
-        return predictor(hidden, first, GREEDY, talker.chooser.seed, talker.cache.length).numpy()
-
     def talk() -> np.ndarray:
         talker.cache.advance()
         return talker.step(GREEDY)[1].numpy()
@@ -93,7 +88,7 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
     passes = decode_bytes(predictor.decoder, 8) * len(predictor.heads) + sum(head.nbytes for head in predictor.heads)
     measured += [
         clock.stage("talker", "frame", talk, read),
-        clock.stage("talker and code predictor", "frame", step, read + passes),
+        frame_stage(clock, talker, read + passes),
     ]
     for frames in (4, 25):
         codes = random.integers(0, CODEC_DECODER.codebook_size, (CODEC_DECODER.codebooks, frames)).astype(np.int32)

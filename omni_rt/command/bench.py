@@ -73,13 +73,14 @@ def model(
         return
     depth = "" if layers is None else f", {layers} layers"
     click.echo(f"{found.shape}{depth}, {quant}, context {context}, on {found.device}")
-    rows = [("stage", "ms", "per second", "dispatches", "MB", "GB/s", "of reading")]
+    rows = [("stage", "ms", "GPU ms", "per second", "dispatches", "MB", "GB/s", "of reading")]
     for stage in found.stages:
         rate = stage.gigabytes_per_second
         rows.append(
             (
                 stage.name,
                 f"{stage.milliseconds:.2f}",
+                "-" if stage.gpu_milliseconds is None else f"{stage.gpu_milliseconds:.2f}",
                 f"{1000 / stage.milliseconds:.1f} {stage.unit}s",
                 "-" if stage.dispatches is None else f"{stage.dispatches:.0f}",
                 "-" if stage.nbytes is None else f"{stage.nbytes / 1e6:.1f}",

@@ -90,14 +90,16 @@ class CodePredictor:
         self.codes = self.device.zeros((sizes.codebooks,), "i32")
         cache = self.decoder.cache(sizes.codebooks)
         omega = self.device.tensor(frequencies(config.head_dim, config.rope_theta))
-        # Pass j ends at position j + 1: two rows in the first pass, one in each of the others.
-        ends = range(2, sizes.codebooks + 1)
-        self._caches = [cache.holding(end) for end in ends]
-        self._tables = [
-            ops.angles(self.device.tensor(_positions(0 if end == 2 else end - 1, end)), omega) for end in ends
+        # The first two rows pass one by one where that takes fewer steps, else together.
+        self._apart = ops.in_int8(self.device.zeros((1, config.width)), self.decoder.layers[0].attention.qkv)
+        starts = [*range(sizes.codebooks)] if self._apart else [0, *range(2, sizes.codebooks)]
+        ends = [*starts[1:], sizes.codebooks]
+        self._places = [
+            (ops.angles(self.device.tensor(_positions(start, end)), omega), cache.holding(end))
+            for start, end in zip(starts, ends, strict=True)
         ]
         self.logits: list[Tensor] = []
-        self._frame = self.device.capture(self._passes)
+        self._frame = self.device.capture(self.passes)
         self._remote = (self.device.zeros((1, sizes.width)), *(self.device.zeros((1,), "i32") for _ in range(3)))
         weights.done()
 
@@ -117,14 +119,19 @@ class CodePredictor:
         state, code, seeds, counters = self._remote
         return self(state, code, sampling, seeds, counters).numpy()
 
-    def _passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> list[Tensor]:
+    def passes(self, hidden: Tensor, first: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor) -> list[Tensor]:
+        """Do what a call does, as part of somebody's captured step; return the `logits`."""
         ops.put(self.codes, first, at=0)
         picked_from: list[Tensor] = []
         state = hidden if self.projection is None else ops.matmul_add(hidden, *self.projection)
-        x = ops.concat_rows(state, self._inputs.one(0, first))
-        for j, head in enumerate(self.heads):
-            normed, _ = self.decoder(x, self._tables[j], self._caches[j])
-            logits = ops.matmul(normed[len(normed) - 1 :], head)
+        x = self._inputs.one(0, first)
+        if self._apart:
+            self.decoder.states(state, *self._places[0])
+        else:
+            x = ops.concat_rows(state, x)
+        for j, (head, place) in enumerate(zip(self.heads, self._places[-len(self.heads) :], strict=True)):
+            x, _ = self.decoder.states(x, *place)
+            logits = self.decoder.head(x[len(x) - 1 :], head)
             picked_from.append(logits)
             chosen = draw(logits, sampling, seed, counter, salt=j + 1)
             ops.put(self.codes, chosen, at=j + 1)

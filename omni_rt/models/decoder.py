@@ -179,6 +179,23 @@ class Decoder:
 
         `taps` ask for hidden states by number: 0 is x, k the output of layer k - 1 before `after_layer` adds to it.
         """
+        x, tapped = self.states(x, table, cache, taps=taps, after_layer=after_layer)
+        return ops.rms_norm(x, self.norm, epsilon=self.config.norm_epsilon), tapped
+
+    def head(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the products [T, V] of the final norm of rows x [T, N] with a weight [V, N]: logits."""
+        return ops.project_normed(x, self.norm, weight, epsilon=self.config.norm_epsilon)
+
+    def states(
+        self,
+        x: Tensor,
+        table: Tensor,
+        cache: KVCache,
+        *,
+        taps: Collection[int] = (),
+        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Do what a call does, without the final norm."""
         tapped = {0: x} if 0 in taps else {}
         for index, layer in enumerate(self.layers):
             x = layer(x, table, cache, index)
@@ -186,7 +203,7 @@ class Decoder:
                 tapped[index + 1] = x
             if after_layer is not None:
                 x = after_layer(index, x)
-        return ops.rms_norm(x, self.norm, epsilon=self.config.norm_epsilon), tapped
+        return x, tapped
 
 
 def _branch_end(weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str) -> Tensor:

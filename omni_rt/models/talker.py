@@ -66,6 +66,7 @@ class FrameTalker:
         specials = np.flatnonzero(self._suppressed)
         self.chooser = Chooser(self.device, sizes.vocabulary, specials.tolist())
         self._step = self.device.capture(self._decode)
+        self._frame = self.device.capture(self._decode_frame)
         self.session: TalkerSession | None = None
 
     def ban(self, ids: Iterable[int]) -> None:
@@ -91,6 +92,22 @@ class FrameTalker:
     def step(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
         """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
         return self._step(sampling, self.cache.parts)
+
+    def frame(self, sampling: Sampling, predictor_sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+        """Do a step and the code predictor's passes as one, on their common device; return what `step` returns.
+
+        The codes i32 [K] of the frame are then `codes`.
+        """
+        *result, self.predictor.logits = self._frame(sampling, predictor_sampling, self.cache.parts)
+        hidden, first, logits = result
+        return hidden, first, logits
+
+    def _decode_frame(
+        self, sampling: Sampling, predictor_sampling: Sampling, parts: int
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        hidden, first, logits = self._decode(sampling, parts)
+        picked_from = self.predictor.passes(hidden, first, predictor_sampling, self.chooser.seed, self.cache.length)
+        return hidden, first, logits, picked_from
 
     def _decode(self, sampling: Sampling, parts: int) -> tuple[Tensor, Tensor, Tensor]:
         """Do what `step` returns; `parts` tells recordings apart, as the cache's number of runs is part of them."""
@@ -191,12 +208,11 @@ class TalkerSession:
 
     def _frame(self) -> np.ndarray | None:
         talker, (sampling, predictor_sampling) = self.talker, self._samplings
-        self.hidden, first, self.logits = talker.step(sampling)
         if talker.predictor.device is talker.device:
-            frame = talker.predictor(
-                self.hidden, first, predictor_sampling, talker.chooser.seed, talker.cache.length
-            ).numpy()
+            self.hidden, _, self.logits = talker.frame(sampling, predictor_sampling)
+            frame = talker.codes.numpy()
             return None if frame[0] == talker.stop_id else frame
+        self.hidden, first, self.logits = talker.step(sampling)
         chosen = int(first.numpy()[0])
         if chosen == talker.stop_id:
             return None

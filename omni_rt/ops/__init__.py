@@ -15,6 +15,8 @@ from omni_rt.ops.expert_groups import (
     grouped_product,
 )
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
+from omni_rt.ops.int8 import in_int8
+from omni_rt.ops.largest import argmax_merge, argmax_parts, largest
 from omni_rt.ops.matmul import matmul, matmul_add
 from omni_rt.ops.norm import layer_norm, rms_norm, softmax
 from omni_rt.ops.normed_matmul import gate_up_normed, norm_gate_up, norm_matmul, project_normed
@@ -39,6 +41,8 @@ __all__ = [
     "append_attend",
     "append_attend_parts",
     "argmax",
+    "argmax_merge",
+    "argmax_parts",
     "attend",
     "attend_appended",
     "attention",
@@ -62,7 +66,9 @@ __all__ = [
     "gelu_tanh",
     "grouped_gate_up",
     "grouped_product",
+    "in_int8",
     "kv_append",
+    "largest",
     "layer_norm",
     "mark",
     "matmul",

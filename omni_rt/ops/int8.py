@@ -55,7 +55,8 @@ def int8_kernels(
                 return fits and least <= items(c) <= most and takes(c)
 
             variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
-            variants += [{"WG": 512, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns[:2]]
+            variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in turns[:2]]
+            variants.append({"WG": 512, "TEAM": 32, "ITEMS": turns[0], "MOST": longest})
             kernel = Kernel(
                 shader,
                 uniforms,

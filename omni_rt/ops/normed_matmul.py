@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from omni_rt.ops.matmul import VECTOR, matmul, weight_row_grid
 from omni_rt.ops.norm import rms_norm
 from omni_rt.tensor import BLOCK, Tensor
 
+FEW_OUTPUTS = 256
+
 
 def _matmul_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return *weight_row_grid(c.row_count, v["ROWS"])[:2], c.T
@@ -24,17 +27,23 @@ def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list[Kernel]:
-    """Return the kernels for each weight dtype: fewer lanes for short rows, so that each has a chunk to read."""
+    """Return the kernels for each weight dtype: fewer lanes for short rows, so that each has a chunk to read.
+
+    Of few outputs (a router has 128) a workgroup computes one, so that there are enough of them.
+    """
     kernels = []
     for dtype, vector in VECTOR.items():
-        for lanes, longest in ((64, 1024), (128, 1 << 30)):
+        for few, (lanes, longest) in product((True, False), ((64, 1024), (128, 1 << 30))):
 
-            def when(c: Call, vector: int = vector, longest: int = longest) -> bool:
-                return c.K % vector == 0 and longest >= c.K
+            def when(c: Call, vector: int = vector, longest: int = longest, few: bool = few) -> bool:
+                outputs = c.dims.get("N", FEW_OUTPUTS + 1)
+                return c.K % vector == 0 and longest >= c.K and few == (outputs <= FEW_OUTPUTS)
 
             ranges = (*uniforms, "epsilon", "row_start", "row_count")
-            variants = ({"WG": lanes, "ROWS": rows}, {"WG": lanes, "ROWS": 2 * rows})
-            kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, variants, splits="w"))
+            variants = [{"WG": lanes, "ROWS": count} for count in (rows, 2 * rows, 1)]
+            if few:
+                variants.reverse()
+            kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, tuple(variants), splits="w"))
     return kernels
 
 

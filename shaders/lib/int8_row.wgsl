@@ -1,7 +1,7 @@
 // gather_row, round_row: a row of up to MOST values, rounded to int8 in workgroup memory by WG lanes: blocks of 32 with the scale
 // max|v| / 127. Word j of the 16 values of chunk c lies at j * PLANE + c, so that lanes which read neighbouring chunks read
 // neighbouring words. Beyond the row all is zero. The caller defines WG, MOST, activation(v, seen) (values 4 v .. of the row,
-// times `seen`, which may add to row_squares) and block_factor(b) (a factor of the scale of block b).
+// times `seen`, which may add to row_squares).
 
 const PLANE: u32 = MOST / 16u + 8u;
 const HELD: u32 = (MOST / 4u + WG - 1u) / WG;
@@ -48,7 +48,7 @@ fn round_row(lane: u32) {
       let inverse = select(0.0, 127.0 / max(peak, 1e-30), peak > 1e-30);
       row_words[v % 4u * PLANE + v / 4u] = pack4xI8(vec4<i32>(round(held[i] * inverse)));
       if (v % 8u == 0u) {
-        row_scales[block] = peak / 127.0 * block_factor(block);
+        row_scales[block] = peak / 127.0;
       }
     }
   }

@@ -190,8 +190,8 @@ class Thinker:
         """
         x = ops.embed(self.embed_tokens, self.token)
         table = ops.angles(self.position, self.frequencies)
-        normed, _ = self.decoder(x, table, self.cache)
-        chosen = self.chooser(ops.matmul(normed, self.lm_head), sampling, self.cache.length)
+        state, _ = self.decoder.states(x, table, self.cache)
+        chosen = self.chooser(self.decoder.head(state, self.lm_head), sampling, self.cache.length)
         ops.advance(self.token, self.position, self.cache.length, chosen)
         return chosen
 
