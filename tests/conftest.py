@@ -27,6 +27,7 @@ TTS_GOLDENS = Path(__file__).parent / "goldens" / "tts-seed1"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-dir", default=str(GOLDENS), help="reference data of tools/golden.py to test against")
     parser.addoption("--tts-golden-dir", default=str(TTS_GOLDENS), help="the same of tools/golden_tts.py")
+    parser.addoption("--tiny-items", type=int, default=12, help="items of each set that the shipped model is tested on")
 
 
 def pytest_configure(config: pytest.Config) -> None:

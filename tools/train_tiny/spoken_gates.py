@@ -2,12 +2,14 @@
 
     python -m tools.train_tiny.spoken_gates CHECKPOINT CODEC [--count N] [--device cpu]
 
-CODEC is what the codec stage wrote. Prints one line per gate with its counts; exits with 1 when one is missed.
+CODEC is what the codec stage wrote. Prints one line per gate with its counts; exits with 1 when one is missed. With
+--write-texts FILE it only writes the sentences and how many frames the original voice takes for each, for the tests.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 from collections.abc import Iterable, Sequence
@@ -70,6 +72,11 @@ def said_wrongly(clips: Iterable[tuple[np.ndarray, str]], name: str) -> tuple[in
     return wrong, total
 
 
+def frames_of(text: str) -> int:
+    """Return how many frames the original voice takes for a text."""
+    return len(with_silence(speech.speak(text, speech.TARGET, SAMPLE_RATE))) // FRAME
+
+
 def spoken(omni: OmniOrchestrator, texts: Sequence[str], sampling: Sampling | None) -> list[Speech]:
     """Return each text spoken by the model, its number as the seed."""
     found = []
@@ -90,8 +97,7 @@ def speaking_gates(omni: OmniOrchestrator, kind: str, manner: str, count: int) -
         wrong, total = said_wrongly(zip((one.audio for one in said), texts, strict=True), recogniser)
         gates.append(Gate(f"{name}: words right, {recogniser} recogniser", max(0, total - wrong), total, least))
     gates.append(Gate(f"{name}: stops by itself", sum(one.finish_reason == "stop" for one in said), count, 0.995))
-    lengths = [len(with_silence(speech.speak(text, speech.TARGET, SAMPLE_RATE))) // FRAME for text in texts]
-    ratios = np.array([one.codes.shape[1] / length for one, length in zip(said, lengths, strict=True)])
+    ratios = np.array([one.codes.shape[1] / frames for one, frames in zip(said, map(frames_of, texts), strict=True)])
     in_time = int(((ratios >= DURATION[0]) & (ratios <= DURATION[1])).sum())
     gates.append(Gate(f"{name}: takes 0.8 to 1.25 of the time of the original", in_time, count, 0.99))
     return gates
@@ -136,11 +142,16 @@ def question_gates(omni: OmniOrchestrator, count: int) -> list[Gate]:
 def main() -> None:
     """Read the command line and print the gates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("codec", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("codec", type=Path, nargs="?")
+    parser.add_argument("--write-texts", type=Path)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    if arguments.write_texts:
+        frames = {text: frames_of(text) for text in draw_texts("sentences", arguments.count)}
+        arguments.write_texts.write_text(json.dumps(frames, indent=0) + "\n", encoding="utf-8")
+        return
     codec = Codec.load(arguments.codec, torch.device("cpu"))
     gates: list[Gate] = []
     with omni_rt.load(arguments.checkpoint, device=arguments.device) as omni:

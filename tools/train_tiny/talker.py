@@ -203,6 +203,9 @@ def train(arguments: argparse.Namespace) -> None:
     hours = store.frame_counts.sum() / 25 / 3600
     print(f"talker: {len(pairs)} dialogues, {hours:.1f} h of speech in {time.monotonic() - began:.0f} s", flush=True)
     talker = Talker(shape.config()["talker_config"]).to(device)
+    if arguments.start:
+        known = torch.load(arguments.start, map_location=device)
+        talker.load_state_dict({name.removeprefix("talker."): value.float() for name, value in known.items()})
     print(f"{sum(value.numel() for value in talker.parameters()):,} parameters")
     groups = [
         {"params": [value for value in talker.parameters() if value.ndim > 1], "weight_decay": 0.03},
@@ -281,6 +284,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("thinker", type=Path)
     parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--start", type=Path, help="weights of an earlier run to begin with")
     parser.add_argument("--texts", type=int, default=TEXTS)
     parser.add_argument("--rows", type=int, default=12_000, help="rows of a batch")
     parser.add_argument("--rate", type=float, default=1.5e-3)
