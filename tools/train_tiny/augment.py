@@ -17,10 +17,10 @@ class LogMel:
         self.window = torch.from_numpy(hann(400)).float().to(device)
         self.filters = torch.from_numpy(mel_filterbank(201, 128, 0.0, 8000.0, RATE).copy()).float().to(device)
 
-    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, waves: Tensor, lengths: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Return log-mels [B, 128, F] of waves [B, N], 0 beyond the frames of each clip, and these frames [B].
 
-        F is a multiple of 100.
+        F is `most`, or the next multiple of 100 that holds all frames.
         """
         index = torch.arange(-200, waves.shape[1] + 200, device=waves.device).expand(len(waves), -1).abs()
         last = lengths[:, None] - 1
@@ -32,7 +32,7 @@ class LogMel:
         valid = torch.arange(logs.shape[1], device=waves.device) < frames[:, None]
         loudest = logs.amax(2).masked_fill(~valid, -10).amax(1)
         logs = ((torch.maximum(logs, loudest[:, None, None] - 8) + 4) / 4).masked_fill(~valid[..., None], 0)
-        wanted = -(-int(frames.max()) // 100) * 100
+        wanted = -(-int(frames.max()) // 100) * 100 if most is None else most
         logs = logs[:, :wanted]
         return torch.nn.functional.pad(logs, (0, 0, 0, wanted - logs.shape[1])).transpose(1, 2), frames
 
@@ -122,3 +122,37 @@ def mask_mel(mel: Tensor, frames: Tensor) -> Tensor:
             hidden |= band[:, :, None] if axis == 1 else band[:, None, :]
     valid = torch.arange(length, device=device) < frames[:, None]
     return torch.where(hidden & valid[:, None], mean[:, None, None], mel)
+
+
+def warp_mel(mel: Tensor, frames: Tensor) -> Tensor:
+    """Move the formants of log-mels [B, 128, F] up or down by up to a tenth, as another throat would."""
+    count, mels, _ = mel.shape
+    source = torch.arange(mels, device=mel.device) * _uniform(count, 0.9, 1.1, mel.device)[:, None]
+    below = source.floor().clamp(0, mels - 2)
+    share = (source - below).clamp(0, 1)[..., None]
+    index = below.long()[..., None].expand_as(mel)
+    return mel.gather(1, index) * (1 - share) + mel.gather(1, index + 1) * share
+
+
+def ctc_loss(odds: Tensor, steps: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean CTC loss per label; the library's own cannot be part of a CUDA graph.
+
+    `odds` [B, T, W] are log-probabilities of which `steps` [B] rows are real, `labels` [B, L] of which `counts` [B].
+    Clips with more labels than rows count as 0.
+    """
+    batch, length, _ = odds.shape
+    never = -1e30
+    states = torch.zeros(batch, 2 * labels.shape[1] + 1, dtype=torch.long, device=odds.device)
+    states[:, 1::2] = labels
+    emitted = odds.gather(2, states[:, None].expand(-1, length, -1))
+    jump = (states != 0) & (states != torch.nn.functional.pad(states, (2, 0), value=-1)[:, :-2])
+    alpha = torch.full_like(emitted[:, 0], never)
+    alpha = torch.cat([emitted[:, 0, :2], alpha[:, 2:]], 1)
+    for step in range(1, length):
+        stay = torch.nn.functional.pad(alpha, (2, 0), value=never)
+        three = torch.stack([alpha, stay[:, 1:-1], stay[:, :-2].masked_fill(~jump, never)])
+        moved = three.logsumexp(0) + emitted[:, step]
+        alpha = torch.where((step < steps)[:, None], moved, alpha)
+    last = torch.stack([2 * counts, 2 * counts - 1], 1)
+    loss = -alpha.gather(1, last).logsumexp(1) / counts
+    return torch.where(loss < 1e4, loss, 0).mean()

@@ -179,6 +179,12 @@ class Thinker(nn.Module):
         losses = [layer.mlp.balance for layer in self.model.layers if isinstance(layer.mlp, Experts)]
         return torch.stack(losses).mean()
 
+    def forget(self) -> None:
+        """Let go of what `balance` needs: it would keep the whole last pass alive."""
+        for layer in self.model.layers:
+            if isinstance(layer.mlp, Experts):
+                layer.mlp.balance = layer.mlp.balance.detach()
+
 
 def _splice(x: Tensor, pads: Tensor, samples: Tensor, rows: Tensor) -> Tensor:
     """Return x [B, T, N] with its k-th pad of sample `samples[i]` replaced by rows[i, k]."""

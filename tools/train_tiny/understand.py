@@ -17,18 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from tools.train_tiny import examples, shape
-from tools.train_tiny.batches import WORDS, Store
+from tools.train_tiny.batches import Store
 from tools.train_tiny.thinker import Thinker
+from tools.train_tiny.trainer import Trainer
 
 SEED = 6
-CTC_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
-SIZES = (256, 96, 96)
-"""Examples of a batch: speech, text, pictures."""
-CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 72_000, 20_000, 16_000, 4_000
+SIZES = (256, 64, 64, 16)
+"""Examples of a batch: speech, text, pictures, pictures with spoken questions."""
+CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 80_000, 20_000, 20_000, 6_000
 CHECK = 400
 """Held-out clips, and as many pictures, that are looked at now and then."""
 
@@ -42,19 +40,6 @@ def corpus_of(directory: Path, role: str, counts: tuple[int, int, int, int], see
     examples.add_pictures(corpus, writer, counts[2], chances[2], directory)
     examples.add_spoken_pictures(corpus, writer, counts[3], role, chances[3], directory)
     return corpus
-
-
-def losses(model: Thinker, head: torch.nn.Linear, store: Store, chosen: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss of a training batch, and the cross-entropy and CTC in it."""
-    batch, targets, labels = store.batch(chosen, training=True)
-    with torch.autocast(store.device.type, torch.bfloat16, enabled=store.device.type == "cuda"):
-        logits, found = model(batch)
-    entropy = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
-    ctc = torch.zeros((), device=store.device)
-    if labels is not None:
-        odds = head(found["heard"].float()).log_softmax(-1).transpose(0, 1)
-        ctc = F.ctc_loss(odds, labels[0], found["heard valid"].sum(1), labels[1], zero_infinity=True)
-    return entropy + CTC_WEIGHT * ctc + BALANCE_WEIGHT * model.balance(), entropy, ctc
 
 
 @torch.no_grad()
@@ -108,40 +93,33 @@ def train(arguments: argparse.Namespace) -> None:
     store, check = Store(taught, device, side), Store(unseen, device, side)
     print(f"{len(store.lengths)} examples in {time.monotonic() - started:.0f} s", flush=True)
     model = Thinker(shape.config()).to(device)
-    head = torch.nn.Linear(shape.DIMENSIONS.thinker_width, len(WORDS) + 1).to(device)
     if arguments.resume:
         known = torch.load(arguments.resume, map_location=device)
         model.load_state_dict({name.removeprefix("thinker."): value.float() for name, value in known.items()})
-    parameters = [*model.parameters(), *head.parameters()]
+    model.model.embed_tokens.requires_grad_(not arguments.keep_embeddings)
     print(f"{sum(value.numel() for value in model.parameters()):,} parameters", flush=True)
-    groups = [
-        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": 0.05},
-        {"params": [value for value in parameters if value.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
-    batches = store.mixed((2, 1, 1) if dry else SIZES, np.random.default_rng(SEED))
+    trainer = Trainer(model, store, (2, 1, 1, 1) if dry else SIZES)
     steps = min(50, arguments.steps) if dry else arguments.steps
-    began = time.monotonic()
-    step = 0
+    began, first, step = time.monotonic(), 0.0, 0
     while step < steps:
-        if step == 300 and arguments.seconds:
-            left = arguments.seconds - (time.monotonic() - started)
-            steps = min(steps, step + int(left / ((time.monotonic() - began) / step)))
+        if step == 300:
+            trainer.wait()
+            first = time.monotonic()
+        if step == 600 and arguments.seconds:
+            trainer.wait()
+            pace = (time.monotonic() - first) / 300
+            steps = min(steps, step + int((arguments.seconds - (time.monotonic() - started)) / pace))
             print(f"{steps} steps fit into {arguments.seconds} s", flush=True)
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, steps, arguments.rate)
-        loss, entropy, ctc = losses(model, head, store, next(batches))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        trainer.step(rate_at(step, steps, arguments.rate))
         step += 1
-        if step % (25 if dry else 500) == 0:
+        if step % (25 if dry else 1000) == 0:
+            entropy, ctc = trainer.wait()
             pace = 1000 * (time.monotonic() - began) / step
-            print(f"{step} entropy {entropy.item():.4f} ctc {ctc.item():.4f} {pace:.1f} ms a step", flush=True)
-        if step % 2500 == 0 and step < steps:
+            print(f"{step} entropy {entropy:.4f} ctc {ctc:.4f} {pace:.1f} ms a step", flush=True)
+        if step % 5000 == 0 and step < steps:
             print(summary(exact(model, check)), flush=True)
             save(model, arguments.out / "thinker.pt")
+    trainer.wait()
     save(model, arguments.out / "thinker.pt")
     result = {"steps": {"made": (steps, steps)}, "clean": exact(model, check), "10 dB": exact(model, check, 10.0)}
     (arguments.out / "understand.json").write_text(json.dumps(result, indent=1))
@@ -162,7 +140,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="make as many of the steps as fit, data included")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--clips", type=int, default=CLIPS)
-    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--resume", type=Path, help="begin with these weights")
+    parser.add_argument("--keep-embeddings", action="store_true", help="leave the token embeddings as they are")
     parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")
     train(parser.parse_args())
 
