@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,6 +113,19 @@ def with_history(chance: random.Random, message: dict[str, Any]) -> list[dict[st
     return [{"role": "user", "content": question}, {"role": "assistant", "content": fact.answer}, message]
 
 
+def typed(question: str, chance: random.Random) -> str:
+    """Return a question as somebody may type it: in lower case, without punctuation, with digits."""
+    kind = chance.random()
+    if kind < 0.7:
+        return question
+    if kind < 0.8:
+        digits = {word: str(index) for index, word in enumerate(grammar.DIGITS)}
+        question = re.sub(r"[a-z]+", lambda match: digits.get(match[0], match[0]), question)
+    else:
+        question = question.lower()
+    return question.rstrip("?.!") if chance.random() < 0.5 else question
+
+
 def padded(clip: np.ndarray, chance: random.Random) -> np.ndarray:
     """Return a clip with up to 0.4 s of silence on both sides."""
     before, after = (int(chance.uniform(0.03, 0.4) * RATE) for _ in range(2))
@@ -154,7 +168,7 @@ def add_texts(corpus: Corpus, writer: Writer, count: int, chance: random.Random)
             task, question, answer = "repeat", f"Say: {text}", text
         else:
             fact, question = grammar.ask(chance)
-            task, answer = fact.task, fact.answer
+            task, question, answer = fact.task, typed(question, chance), fact.answer
         corpus.examples.append(writer.example(task, with_history(chance, user(("text", question))), answer, corpus))
 
 
@@ -181,7 +195,7 @@ def add_pictures(corpus: Corpus, writer: Writer, count: int, chance: random.Rand
         kinds = chance.sample(sorted({kind for kind, _, _ in asked}), min(3, len({kind for kind, _, _ in asked})))
         for wanted in kinds:
             kind, question, answer = chance.choice([item for item in asked if item[0] == wanted])
-            messages = [user(("image", None), ("text", question))]
+            messages = [user(("image", None), ("text", typed(question, chance)))]
             corpus.examples.append(writer.example(f"picture {kind}", messages, answer, corpus, picture=index))
 
 
