@@ -92,8 +92,8 @@ INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 """Signed distances, below 0 inside, in units of the radius; y points down."""
 
 
-def paint(scene: Scene, height: int, width: int, chance: random.Random) -> np.ndarray:
-    """Paint a scene on a plain or shaded ground with a little noise; return uint8 [height, width, 3]."""
+def paint(scene: Scene, height: int, width: int, chance: random.Random, most_noise: float = 6) -> np.ndarray:
+    """Paint a scene on a plain or shaded ground with up to so many levels of noise; return uint8 [height, width, 3]."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     shorter = min(height, width)
     colours = {mark.colour for mark in scene.marks}
@@ -110,7 +110,7 @@ def paint(scene: Scene, height: int, width: int, chance: random.Random) -> np.nd
         cover = np.clip(0.5 - distance, 0, 1)[..., None]
         colour = np.array([value + chance.uniform(-12, 12) for value in RGB[mark.colour]], np.float32)
         picture = picture * (1 - cover) + colour * cover
-    noise = np.random.default_rng(chance.getrandbits(32)).normal(0, chance.uniform(0, 6), picture.shape)
+    noise = np.random.default_rng(chance.getrandbits(32)).normal(0, chance.uniform(0, most_noise), picture.shape)
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
