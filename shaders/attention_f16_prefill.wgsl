@@ -3,7 +3,7 @@
 // work: workgroup (i, h) computes tile groups.x - 1 - i of up to QUERIES queries, as the last see most; see
 //   lib/attention_prefill. D a multiple of 4, up to 256
 // tune: QUERIES (32 or 64) scored, of which a lane adds up the values of ROWS: best with 128 / (D / 4) * ROWS = QUERIES
-// lib: attention_prefill, visible
+// lib: attention_prefill, attention_tile, visible
 
 struct Params {
   T: u32, H: u32, D: u32, S: u32, G: u32,

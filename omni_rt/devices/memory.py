@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
@@ -74,7 +75,8 @@ class Pool:
     def __init__(self, create: Callable[[int], Any], ledger: Ledger) -> None:
         self._create = create
         self._ledger = ledger
-        self._free: dict[int, list[tuple[Any, int]]] = defaultdict(list)
+        # Heaps by age: work that repeats then finds the same buffers each time, and so its bind groups.
+        self._free: dict[int, list[tuple[int, Any]]] = defaultdict(list)
         # Every buffer, in use or free: a block in a reference cycle is collected together with what only it refers to,
         # and the buffer would be released before the block returns it here.
         self._kept: dict[int, Any] = {}
@@ -85,7 +87,7 @@ class Pool:
         wanted = size_class(size)
         free = self._free[wanted]
         if free:
-            buffer, serial = free.pop()
+            serial, buffer = heappop(free)
         else:
             self._ledger.take("activations", wanted)
             buffer, serial = self._create(wanted), next(SERIALS)
@@ -101,7 +103,7 @@ class Pool:
         if self.closed:
             return
         if block.purpose == "activations":
-            self._free[block.size].append((block.buffer, block.serial))
+            heappush(self._free[block.size], (block.serial, block.buffer))
         else:
             self._ledger.give(block.purpose, block.size)
 

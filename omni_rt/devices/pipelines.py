@@ -1,6 +1,7 @@
 """Pipelines, parameters and bind groups of a wgpu device, each made once and kept.
 
-Nothing here imports wgpu: the GPU device object and the maker of shader modules are handed in.
+Nothing here imports wgpu: the GPU device object, the maker of shader modules and the C library that wgpu-py loads
+(`ffi`, `lib`) are handed in. The C function itself makes the bind groups: a prompt of a new length needs hundreds.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
 class Pipelines:
     """Caches over one GPU device: pipelines by shader and variant, parameters by content, bind groups by spans."""
 
-    def __init__(self, gpu: Any, name: str, create_module: Callable[[str, str], Any]) -> None:
+    def __init__(self, gpu: Any, name: str, create_module: Callable[[str, str], Any], ffi: Any, lib: Any) -> None:
         self._gpu = gpu
+        self._ffi = ffi
+        self._lib = lib
         self._name = name
         self._create_module = create_module
         self._storage = gpu.limits["max-compute-workgroup-storage-size"]
         self._invocations = gpu.limits["max-compute-invocations-per-workgroup"]
         self._binding = gpu.limits["max-storage-buffer-binding-size"]
         self._pipelines: dict[Any, tuple[Any, Any]] = {}
+        self._asked: dict[Any, tuple[int, int]] = {}
         self._params: dict[bytes, Params] = {}
         self._params_buffer: Any = None
         self._groups: dict[Any, Any] = {}
@@ -94,9 +98,12 @@ class Pipelines:
 
     def fits(self, name: str, variant: Mapping[str, int]) -> bool:
         """Say whether a shader's variant keeps within the adapter's workgroup storage and invocations."""
-        source, _ = shader.specialise(shader.load_source(name), variant)
-        invocations = shader.invocations(source, variant)
-        return shader.workgroup_storage(source, variant) <= self._storage and invocations <= self._invocations
+        key = (name, tuple(sorted(variant.items())))
+        if key not in self._asked:
+            source, _ = shader.specialise(shader.load_source(name), variant)
+            self._asked[key] = (shader.workgroup_storage(source, variant), shader.invocations(source, variant))
+        storage, invocations = self._asked[key]
+        return storage <= self._storage and invocations <= self._invocations
 
     def own(self, name: str) -> tuple[Any, Any]:
         """Return (pipeline, bind group layout) of one of OWN_KERNELS."""
@@ -127,20 +134,41 @@ class Pipelines:
         key = (id(layout), places, params and (id(params[0]), params[1]))
         group = self._groups.get(key)
         if group is None:
-            entries: list[dict[str, Any]] = []
-            for i, span in enumerate(spans):
+            bound: list[tuple[Any, int, int]] = []
+            for span in spans:
                 size = min(round_up(max(span.size, 1), ALIGNMENT), span.block.size - span.offset)
                 if size > self._binding:
                     raise DeviceError(
                         f"{self._name} binds at most {self._binding} bytes, a tensor has {size}: use smaller chunks"
                     )
-                resource = {"buffer": span.block.buffer, "offset": span.offset, "size": size}
-                entries.append({"binding": i, "resource": resource})
+                bound.append((span.block.buffer, span.offset, size))
             if params is not None:
-                resource = {"buffer": params[0], "offset": params[1], "size": PARAMS_BYTES}
-                entries.append({"binding": len(spans), "resource": resource})
-            group = self._gpu.create_bind_group(layout=layout, entries=entries)
+                bound.append((*params, PARAMS_BYTES))
+            group = self._create_group(layout, bound)
             if len(self._groups) >= KEPT_GROUPS:
                 self._groups.clear()
             self._groups[key] = group
         return group
+
+    def _create_group(self, layout: Any, bound: Sequence[tuple[Any, int, int]]) -> Group:
+        """Make a bind group over (buffer, offset, bytes)."""
+        entries = self._ffi.new("WGPUBindGroupEntry[]", len(bound))
+        for i, (buffer, offset, size) in enumerate(bound):
+            entry = entries[i]
+            entry.binding, entry.buffer, entry.offset, entry.size = i, buffer._internal, offset, size
+        descriptor = self._ffi.new("WGPUBindGroupDescriptor *")
+        descriptor.layout, descriptor.entryCount, descriptor.entries = layout._internal, len(bound), entries
+        return Group(self._lib, self._lib.wgpuDeviceCreateBindGroup(self._gpu._internal, descriptor))
+
+
+class Group:
+    """A bind group of the C library, released when it is dropped."""
+
+    __slots__ = ("_internal", "_lib")
+
+    def __init__(self, lib: Any, handle: Any) -> None:
+        self._lib = lib
+        self._internal = handle
+
+    def __del__(self) -> None:
+        self._lib.wgpuBindGroupRelease(self._internal)

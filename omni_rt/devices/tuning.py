@@ -8,7 +8,7 @@ user's cache; kernels of the latter win. It lists, by kernel, the sizes that wer
 A call takes the variant of the size nearest to its own. A call with `as_rows`, which asks for the bits of so many rows
 however many come, counts as one of so many, and extents that differ between the pieces of a stream do not count.
 Variants are written out, so that a table older than a kernel picks no wrong one: what the kernel does not declare, or
-what does not fit the adapter, is passed over. Without an entry the first variant serves.
+what does not fit the adapter, is passed over. Without an entry the first variant serves that fits.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Table:
         """Return the variant with which a kernel runs a call."""
         known = [entry for entry in self.entries.get(kernel.shader, ()) if entry.variant in kernel.variants]
         known = [entry for entry in known if fits(kernel.shader, entry.variant)]
-        return min(known, key=lambda entry: entry.distance(call)).variant if known else kernel.variants[0]
+        if known:
+            return min(known, key=lambda entry: entry.distance(call)).variant
+        return next((v for v in kernel.variants if fits(kernel.shader, v)), kernel.variants[0])
 
 
 def load(adapter: str) -> Table:

@@ -93,7 +93,7 @@ class WebGpuDevice(Device):
         self.max_binding = min(self.limits["max-storage-buffer-binding-size"], self.limits["max-buffer-size"])
         self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
         self._pool = Pool(self._create_buffer, self.ledger)
-        self.pipelines = Pipelines(self._gpu, self.name, self._create_module)
+        self.pipelines = Pipelines(self._gpu, self.name, self._create_module, ffi, lib)
         self._noise = Noise(self._gpu)
         self._uploads = Uploads(self._gpu, ffi, lib)
         self.stream = Stream(self._gpu, ffi, lib)

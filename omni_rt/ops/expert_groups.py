@@ -13,19 +13,11 @@ from omni_rt.ops.matmul import VECTOR
 from omni_rt.ops.rows import row_grid
 from omni_rt.tensor import Tensor
 
-SHARED_FROM = 4
+SHARED_FROM = 2
 """Rows that an expert gets on average from which on they share one reading of its weights."""
 
 Columns = Callable[[Call, int], int]
 """The workgroups along the outputs of an expert, for tiles of so many weight rows."""
-
-
-INT8_TILES = (
-    {"TM": 8, "TN": 4, "LINES": 8, "STEP": 2},
-    {"TM": 8, "TN": 2, "LINES": 8, "STEP": 2},
-    {"TM": 4, "TN": 4, "LINES": 8, "STEP": 2},
-)
-"""Tiles of 64 x 128, 64 x 64 and 32 x 128 products; eight lines, as of the rows of a tile whole eights are left out."""
 
 
 def _in_groups(experts: Tensor, count: int) -> bool:
@@ -43,12 +35,16 @@ def _group_kernels(name: str, uniforms: tuple[str, ...], columns: Columns, lengt
         shares = min(cdiv(c.T, lines * v["TM"]), cdiv(4 * c.T * c.A, c.E * lines * v["TM"]))
         return columns(c, 256 // lines * v["TN"]), c.E, shares
 
-    rounded = Kernel(
-        f"{name}_q8_0_int8", ranges, grid, {"w": "q8_0"},
-        variants=INT8_TILES,
-        splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
-    )  # fmt: skip
-    kernels = [rounded]
+    def rounded(above: int, most: int, *tiles: tuple[int, int]) -> Kernel:
+        return Kernel(
+            f"{name}_q8_0_int8", ranges, grid, {"w": "q8_0"},
+            lambda c: above < c.T * c.A / c.E <= most,
+            tuple({"TM": height, "TN": width, "LINES": 8, "STEP": 2} for height, width in tiles),
+            splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
+        )  # fmt: skip
+
+    # Of the rows of a tile whole eights are left out that an expert does not get.
+    kernels = [rounded(0, 16, (4, 4), (2, 4)), rounded(16, 1 << 30, (8, 4), (8, 2))]
     for dtype, vector in VECTOR.items():
         for height, above, most in ((1, 0, 8), (2, 8, 1 << 30)):
 

@@ -13,16 +13,14 @@ from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
 FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
 
+INT8_ROWS = 32
+"""Rows of x from which on tiles of x rounded to int8 beat such a pass over q8_0 weights."""
+
+FEW_OUTPUTS = 256
+"""Weight rows up to which such a pass beats tiles for any number of rows: there are too few tiles to fill a GPU."""
+
 GRID_WIDTH = 32768
 """Workgroups along x from which on a grid of weight rows goes on along y; a dimension holds at most 65535."""
-
-INT8_TILES = (
-    {"TM": 8, "TN": 4, "LINES": 16, "STEP": 2},
-    {"TM": 8, "TN": 2, "LINES": 8, "STEP": 2},
-    {"TM": 4, "TN": 4, "LINES": 16, "STEP": 2},
-    {"TM": 4, "TN": 4, "LINES": 8, "STEP": 2},
-)
-"""Tiles of 128 x 64, 64 x 64, 64 x 64 and 32 x 128 products."""
 
 VECTOR = {"f32": 4, "f16": 8, "q8_0": 32}
 """Row lengths must be multiples of these for the kernels that read vectors."""
@@ -83,6 +81,9 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
         def takes(least: int, most: int, vector: int = vector) -> Any:
             return lambda c: least <= _judged_rows(c) <= most and c.K % vector == 0
 
+        def few_outputs(c: Call, vector: int = vector) -> bool:
+            return bool(c.N <= FEW_OUTPUTS and _judged_rows(c) > FEW_ROWS and c.K % vector == 0)
+
         def kernel(regime: str, grid: Any, when: Any, *variants: Mapping[str, int], dtype: str = dtype) -> Kernel:
             return Kernel(f"{name}_{dtype}_{regime}", uniforms, grid, {"w": dtype}, when, variants, splits="w")
 
@@ -99,6 +100,7 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
                 {"WG": 64, "ROWS": 2, "T_TILE": 8},
                 {"WG": 64, "ROWS": 4, "T_TILE": 4},
             ),
+            kernel("few", _few_grid, few_outputs, {"WG": 64, "ROWS": 4, "T_TILE": 4}),
             kernel("tiled", _tiled_grid, takes(FEW_ROWS + 1, 192), {"TM": 2, "TN": 2}),
             kernel("tiled", _tiled_grid, takes(193, 1 << 20), {"TM": 4, "TN": 4}),
         ]
@@ -110,14 +112,20 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
 def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     """Return the kernels of matmul or matmul_add that multiply many rows, rounded to int8, with q8_0 weights."""
 
-    def kernel(least: int, most: int, *variants: Mapping[str, int]) -> Kernel:
+    def kernel(least: int, most: int, *tiles: tuple[int, int, int, int]) -> Kernel:
         return Kernel(
             f"{name}_q8_0_int8", uniforms, _int8_grid, {"w": "q8_0"},
-            lambda c: least <= _judged_rows(c) <= most, variants,
+            lambda c: least <= _judged_rows(c) <= most,
+            tuple(dict(zip(("TM", "TN", "LINES", "STEP"), tile, strict=True)) for tile in tiles),
             splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
         )  # fmt: skip
 
-    return [kernel(FEW_ROWS + 1, 1 << 20, *INT8_TILES)]
+    # Tiles of 16 x 64, 64 x 64 and 128 x 64 products; for 64 x 64, STEP 4 asks for 18 KB of workgroup storage.
+    return [
+        kernel(INT8_ROWS, 127, (2, 2, 8, 4), (4, 2, 8, 2)),
+        kernel(128, 1023, (8, 2, 8, 4), (8, 2, 8, 2), (8, 4, 16, 2)),
+        kernel(1024, 1 << 20, (8, 4, 16, 2), (8, 2, 8, 4)),
+    ]
 
 
 def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
@@ -141,7 +149,9 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 12, "N": 65, "K": 32},
         {"T": 21, "N": 1, "K": 288},
         {"T": 100, "N": 80, "K": 96},
-        {"T": 200, "N": 65, "K": 32},
+        {"T": 120, "N": 261, "K": 32},
+        {"T": 200, "N": 257, "K": 32},
+        {"T": 1030, "N": 33, "K": 96},
         {"T": 5, "N": 7, "K": 101},
         {"T": 1, "N": 40, "K": 96, "as_rows": 8},
         {"T": 3, "N": 40, "K": 96, "as_rows": 200},
@@ -176,7 +186,9 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
         {"T": 12, "N": 65, "K": 32, "R": 12},
         {"T": 21, "N": 1, "K": 288, "R": 1},
         {"T": 100, "N": 80, "K": 96, "R": 100},
-        {"T": 200, "N": 65, "K": 32, "R": 1},
+        {"T": 120, "N": 261, "K": 32, "R": 120},
+        {"T": 200, "N": 257, "K": 32, "R": 1},
+        {"T": 1030, "N": 33, "K": 96, "R": 1},
         {"T": 5, "N": 7, "K": 101, "R": 5},
         {"T": 1, "N": 40, "K": 96, "R": 1, "as_rows": 8},
         {"T": 3, "N": 40, "K": 96, "R": 3, "as_rows": 200},
