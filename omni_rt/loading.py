@@ -10,7 +10,6 @@ from pathlib import Path
 
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
-from omni_rt.devices.host_memory import available_bytes
 from omni_rt.devices.ledger import GIB
 from omni_rt.errors import InputError, OutOfMemoryError, UnsupportedError
 from omni_rt.io.files import read_json
@@ -131,20 +130,22 @@ def generation_defaults(path: Path) -> tuple[Sampling, Sampling]:
 def _require(needed: dict[Device, int], directory: Path) -> None:
     """Raise OutOfMemoryError when a device has not what a model will take.
 
-    Without a budget, what lies in this machine's own memory is compared with what is free; a GPU does not tell.
+    Without a budget the free memory counts: the machine's own for all that lies in it together, and each GPU's.
     """
     for device, size in needed.items():
         device.ledger.require(size, f"{directory.name} on {device.name}")
-    here = [device for device in needed if device.in_host_memory and device.ledger.budget is None]
-    size, free = sum(needed[device] for device in here), available_bytes()
-    if free is not None and size > free:
-        raise OutOfMemoryError(
-            f"{directory.name} on {' and '.join(device.name for device in here)} needs {size / GIB:.2f} GiB, but "
-            f"{free / GIB:.2f} GiB of this machine's memory are free: quantise (quant='q8_0'), shorten the context, "
-            "close other programs, or set max_memory to try all the same",
-            size,
-            free,
-        )
+    free = [device for device in needed if device.ledger.budget is None]
+    shared = [device for device in free if device.own_memory is None]
+    for group in [shared, *([device] for device in free if device.own_memory is not None)]:
+        size, left = sum(needed[device] for device in group), group[0].memory_left() if group else None
+        if left is not None and size > left:
+            raise OutOfMemoryError(
+                f"{directory.name} on {' and '.join(device.name for device in group)} needs {size / GIB:.2f} GiB, but "
+                f"{left / GIB:.2f} GiB of memory are free: quantise (quant='q8_0'), shorten the context, close other "
+                "programs, place a component elsewhere, or set max_memory to try all the same",
+                size,
+                left,
+            )
 
 
 def _open_devices(name: str, placement: OmniConfig, open_named: Callable[[str], Device]) -> dict[str, Device]:

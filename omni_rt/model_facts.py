@@ -35,13 +35,16 @@ class ComponentFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A whole model. `kv_bytes` are those that one position takes in the cache of each decoder with a context."""
+    """A whole model.
+
+    `kv_bytes` are those that one position takes in the cache of each decoder with a context, by precision and decoder.
+    """
 
     directory: Path
     family: str
     about: str | None
     components: list[ComponentFacts]
-    kv_bytes: dict[str, int]
+    kv_bytes: dict[str, dict[str, int]]
 
     @property
     def parameters(self) -> int:
@@ -65,7 +68,7 @@ class ModelFacts:
     def longest_context(self, precision: str, memory: int) -> int:
         """Return how many positions fit into `memory` bytes beside the weights, 0 when not even these fit."""
         left = memory - self.loaded(precision)
-        return max(left // sum(self.kv_bytes.values()), 0)
+        return max(left // sum(self.kv_bytes[precision].values()), 0)
 
 
 def facts(directory: Path) -> ModelFacts:
@@ -73,7 +76,14 @@ def facts(directory: Path) -> ModelFacts:
     files = open_model(directory)
     components = [fact for part in files.parts for fact in _components(part)]
     family = "Qwen3-Omni" if isinstance(files, OmniFiles) else "Qwen3-TTS"
-    kv = {name: _per_position(config) for name, config in _decoders(files).items()}
+    kv = {
+        way: {
+            name: cache_bytes((config.layers, 1, config.kv_heads, config.head_dim), quant or files.main.quants[name])
+            for name, config in _decoders(files).items()
+        }
+        for way, quant in {"as stored": None, "q8_0": "q8_0"}.items()
+        if way in components[0].loaded
+    }
     return ModelFacts(directory, family, _about(directory), components, kv)
 
 
@@ -102,10 +112,6 @@ def _decoders(files: OmniFiles | TtsFiles) -> dict[str, DecoderConfig]:
         return {"talker": files.config.talker}
     talker = files.config.talker
     return {"thinker": files.config.thinker} | ({"talker": talker.decoder} if talker is not None else {})
-
-
-def _per_position(config: DecoderConfig) -> int:
-    return cache_bytes(config.layers, 1, config.kv_heads, config.head_dim)
 
 
 def _about(directory: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from omni_rt import ops
@@ -13,9 +15,9 @@ KEPT_BYTES = 1 << 20
 """Largest activation that is kept whole for the sake of its last rows."""
 
 
-def cache_bytes(layers: int, rows: int, kv_heads: int, head_dim: int) -> int:
-    """Return the bytes of the keys and values of a cache."""
-    return 2 * layers * rows * kv_heads * head_dim * 4
+def cache_bytes(shape: tuple[int, int, int, int], quant: str | None) -> int:
+    """Return the bytes of keys and values [layers, rows, kv_heads, head_dim]: f16 beside q8_0, else f32."""
+    return 2 * prod(shape) * (2 if quant == "q8_0" else 4)
 
 
 class KVCache:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
 import omni_rt
-from omni_rt import OutOfMemoryError, loading
-from omni_rt.devices import cpu, host_memory, webgpu
+from omni_rt import OutOfMemoryError, devices
+from omni_rt.devices import cpu, gpu_memory, host_memory, webgpu
 from omni_rt.io.hub import tiny_directory
 from omni_rt.model_facts import facts
 from tests.command_line import Program
@@ -49,7 +51,7 @@ def test_a_quantised_directory_shows_its_own_bytes_and_what_loading_it_takes(qua
     with omni_rt.load(quantised, device="cpu", context=100) as model:
         used = model.devices["thinker"].ledger.used
     assert found.loaded("as stored") == pytest.approx(used["weights"], rel=0.25)
-    kv = 100 * sum(found.kv_bytes.values())
+    kv = 100 * sum(found.kv_bytes["as stored"].values())
     assert kv <= used["state"] <= 1.2 * kv + 100_000
 
 
@@ -58,10 +60,10 @@ def test_the_command_names_components_memory_and_what_fits(program: Program, qua
     assert f"Qwen3-Omni, {facts(OMNI).parameters / 1000:.2f} k parameters" in text
     for part in ("audio_encoder", "vision_encoder", "thinker", "talker", "code_predictor", "code2wav"):
         assert part in text
-    assert "A position of the context takes" in text and "Loaded q8_0, the weights take" in text
-    assert "they fit with a context of 65,536 positions" in text
+    assert "a position of the context takes" in text and "Loaded q8_0, the weights take" in text
+    assert "this machine: " in text and "they fit with a context of 65,536 positions" in text
     report = json.loads(program("show", str(quantised), "--json").out)
-    assert report["parameters"] == facts(OMNI).parameters and report["memory"]["available_bytes"] > 0
+    assert report["parameters"] == facts(OMNI).parameters and report["memory"][0]["available"] > 0
     assert report["components"][0]["name"] == "audio_encoder"
 
 
@@ -91,10 +93,28 @@ def test_a_model_that_cannot_fit_is_refused_before_the_first_allocation(
     with pytest.raises(OutOfMemoryError, match=r"needs .* GiB, but .* of the budget") as budget:
         omni_rt.load(quantised, device=device, context=16, max_memory=1000)
     assert budget.value.available == 1000 and budget.value.needed >= needed
-    monkeypatch.setattr(loading, "available_bytes", lambda: 5000)
-    with pytest.raises(OutOfMemoryError, match="of this machine's memory are free") as machine:
+    monkeypatch.setattr(devices.device, "available_bytes", lambda: 5000)
+    with pytest.raises(OutOfMemoryError, match="of memory are free") as machine:
         omni_rt.load(quantised, device=device, context=16)
     assert machine.value.available == 5000 and machine.value.needed >= needed
+
+
+def test_a_gpu_with_memory_of_its_own_is_asked_for_what_it_has_left(
+    quantised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = gpu_memory.gpu_memory()
+    assert known and all(0 <= gpu.available <= gpu.total and gpu.total > 1 << 20 for gpu in known)
+    open_gpu = webgpu.WebGpuDevice.__init__
+
+    def discrete(device: webgpu.WebGpuDevice, *arguments: Any, **options: Any) -> None:
+        open_gpu(device, *arguments, **options)
+        device.own_memory = device.adapter.handle.info
+
+    monkeypatch.setattr(webgpu.WebGpuDevice, "__init__", discrete)
+    monkeypatch.setattr(gpu_memory, "gpu_memory", lambda: [dataclasses.replace(gpu, available=7000) for gpu in known])
+    with pytest.raises(OutOfMemoryError, match="of memory are free") as caught:
+        omni_rt.load(quantised, device="wgpu", context=16)
+    assert caught.value.available == 7000
 
 
 def test_free_memory_keeps_to_the_limit_of_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from omni_rt import quant
+from omni_rt.devices.gpu_memory import left_on
+from omni_rt.devices.host_memory import available_bytes
 from omni_rt.devices.ledger import Ledger
 from omni_rt.tensor import BLOCK, Tensor
 
@@ -23,16 +25,16 @@ class Device(ABC):
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
-    decode steps are best issued before the result of the first is read. `in_host_memory` says that what it holds takes
-    from the machine's own memory. `activations` "q8" lets kernels round rows of
-    activations to int8 before they meet q8_0 weights, which costs about as much accuracy as the weights' own rounding
-    did; "f32" forbids it.
+    decode steps are best issued before the result of the first is read. `own_memory` identifies a GPU with its own
+    memory, None where tensors take from the machine's. `activations` "q8" lets kernels round rows of activations to
+    int8 before they meet q8_0 weights, which costs about as much accuracy as the weights' own rounding did; "f32"
+    forbids it.
     """
 
     name: str
     kind: str
     steps_ahead: int = 0
-    in_host_memory: bool = True
+    own_memory: Mapping[str, Any] | None = None
 
     def __init__(self, *, strict: bool, max_memory: int | None, activations: str) -> None:
         if activations not in ("q8", "f32"):
@@ -103,6 +105,10 @@ class Device(ABC):
             return time.perf_counter() - started
 
         return run
+
+    def memory_left(self) -> int | None:
+        """Return the bytes that a model can take here, None where the system does not tell."""
+        return available_bytes() if self.own_memory is None else left_on(self.own_memory)
 
     def settle(self) -> None:  # noqa: B027 (nothing to do where a weight is placed at once)
         """Finish placing weights, and give back what only that needed."""

@@ -78,7 +78,7 @@ class WebGpuDevice(Device):
         super().__init__(strict=strict, max_memory=max_memory, activations=activations)
         self.name = f"wgpu ({adapter.name})"
         self.adapter = adapter
-        self.in_host_memory = adapter.handle.info["adapter_type"] != "DiscreteGPU"
+        self.own_memory = adapter.handle.info if adapter.handle.info["adapter_type"] == "DiscreteGPU" else None
         self.release = release
         self.features = {name for name in WANTED_FEATURES if name in adapter.handle.features}
         limits = {

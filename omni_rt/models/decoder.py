@@ -154,10 +154,11 @@ class Decoder:
         self.device: Device = weights.device
         self.layers = [Layer(weights.at(f"layers.{i}."), config, i, as_rows=as_rows) for i in range(config.layers)]
         self.norm = weights.exact("norm.weight", config.width)
-        self.half_cache = self.layers[0].attention.qkv.dtype == "q8_0" and not as_rows
+        quantised = self.layers[0].attention.qkv.dtype == "q8_0" and self.device.activations == "q8"
+        self.half_cache = quantised and not as_rows
 
     def cache(self, rows: int) -> KVCache:
-        """Return an empty cache for `rows` positions, f16 beside quantised weights."""
+        """Return an empty cache for `rows` positions, f16 beside quantised weights unless activations stay in f32."""
         config = self.config
         return KVCache(
             self.device,

@@ -87,7 +87,8 @@ def planned_bytes(
     if config.talker is not None:
         decoders.append(("talker", config.talker.decoder))
     for component, decoder in decoders:
-        needed[devices[component]] += cache_bytes(decoder.layers, context, decoder.kv_heads, decoder.head_dim)
+        shape = (decoder.layers, context, decoder.kv_heads, decoder.head_dim)
+        needed[devices[component]] += cache_bytes(shape, quants[component])
     return needed
 
 

@@ -92,7 +92,8 @@ def planned_bytes(
                 device = devices[PLACES.get(component, component)]
                 needed[device] += placed_bytes(part, name, quants[component])
     talker = config.talker
-    needed[devices["talker"]] += cache_bytes(talker.layers, context, talker.kv_heads, talker.head_dim)
+    shape = (talker.layers, context, talker.kv_heads, talker.head_dim)
+    needed[devices["talker"]] += cache_bytes(shape, quants["talker"])
     return needed
 
 
