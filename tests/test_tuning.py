@@ -127,6 +127,17 @@ def test_variants_beyond_the_limits_are_not_timed(gpu: WebGpuDevice, monkeypatch
     assert tune.fitting(gpu, wide) == []
 
 
+def test_kernels_that_take_no_ranges_are_not_tuned_with_weights_that_come_in_ranges(
+    gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names() -> set[str]:
+        return {kernel.shader for kernel in tune._choices(gpu, TABLE["expert_down"], *expert_call("q8_0"))}
+
+    assert names() == {"expert_down_q8_0_int8", "expert_down_q8_0"}
+    monkeypatch.setattr(gpu, "max_binding", 1 << 10)
+    assert names() == {"expert_down_q8_0"}
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "SPREAD", 1 << 20)

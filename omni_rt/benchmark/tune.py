@@ -17,7 +17,7 @@ import omni_rt.ops  # noqa: F401 (fills the table)
 from omni_rt.benchmark.call import Launch, OpCall, dtype_choices, repeat
 from omni_rt.devices.webgpu import Plan, WebGpuDevice
 from omni_rt.ops.contract import TABLE, Kernel, Op
-from omni_rt.tensor import Tensor
+from omni_rt.tensor import Tensor, plane_bytes
 
 WORTH = 0.97
 """A variant replaces the default where it takes no more than this share of its time: less may be chance."""
@@ -67,11 +67,14 @@ def tune(device: WebGpuDevice, names: Sequence[str] = (), *, seconds: float = 0.
 
 
 def _choices(device: WebGpuDevice, op: Op, dims: Mapping[str, Any], dtypes: Mapping[str, str]) -> list[Kernel]:
-    """Return the kernels that take a call and have more than one variant to choose from."""
+    """Return the kernels that take a call, in row ranges if need be, and have more than one variant to choose from."""
     attributes = {name: dims[name] for name in op.attributes if name in dims}
     shapes = [operand.shape(dims) for operand in op.operands]
     call = op.bind(shapes, [dtypes[operand.name] for operand in op.operands], attributes)
-    return [kernel for kernel in op.kernels if device.accepts(kernel, call) and len(fitting(device, kernel)) > 1]
+    sizes = [max(plane_bytes(s, dtypes[o.name])) for o, s in zip(op.operands, shapes, strict=True)]
+    split = {operand.name for operand, size in zip(op.operands, sizes, strict=True) if size > device.max_binding}
+    kernels = [kernel for kernel in op.kernels if device.accepts(kernel, call) and split <= {kernel.splits}]
+    return [kernel for kernel in kernels if len(fitting(device, kernel)) > 1]
 
 
 def fitting(device: WebGpuDevice, kernel: Kernel) -> list[Mapping[str, int]]:
