@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,23 @@ def quantise_blocks(values: np.ndarray) -> tuple[np.ndarray, bool]:
         return blocks, bool(np.isfinite(scales).all() and np.isfinite(_widened(values)).all())
     status = _run(pool, _QUANTISERS[values.dtype.name], values, (blocks[2:], blocks), BLOCK_BYTES, BLOCK_BYTES)
     return blocks, status != _BAD_VALUE
+
+
+def rounded(values: np.ndarray, kind: type[np.floating[Any]]) -> tuple[np.ndarray, bool]:
+    """Return flat values (float32, float16, or the bits of bfloat16 as uint16) as float16 or float32.
+
+    The second result says whether all are finite there.
+    """
+    pool = native.weight_pool()
+    if pool is not None and kind is np.float16 and values.dtype != np.float16:
+        halves = np.empty(values.size, np.float16)
+        body = "halve_f32" if values.dtype == np.float32 else "halve_bf16"
+        planes, uniforms = [pool.address(np.ascontiguousarray(values))], pool.pack([values.size])
+        status = pool.run(pool.handle, pool.find(body), planes, [pool.address(halves)], uniforms)
+        return halves, status != _BAD_VALUE
+    with np.errstate(over="ignore"):
+        made = _widened(values).astype(kind, copy=False) if values.dtype != kind else values
+    return made, bool(np.isfinite(made).all())
 
 
 def dequantise(quants: np.ndarray, scales: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from omni_rt.io.gguf_format import MAX_DIMENSIONS
 from omni_rt.io.gguf_writer import GgufWriter, Planned
 from omni_rt.io.hub import resolve
 from omni_rt.model_files import CODEC_FOLDER, Files, open_model
-from omni_rt.quant import quantise_blocks
+from omni_rt.quant import quantise_blocks, rounded
 from omni_rt.quantize_policy import stored_bytes, stored_type
 from omni_rt.weights import Checkpoint
 
@@ -80,6 +80,7 @@ def quantize(
     *,
     components: Collection[str] | None = None,
     keep: str | None = None,
+    local_files_only: bool = False,
     progress: Progress | None = None,
 ) -> QuantisedModel:
     """Write the model `src` (a reference, as `load` takes it) as one GGUF file per component into the directory `dst`.
@@ -91,7 +92,7 @@ def quantize(
     precision = keep or "q8_0"
     if precision not in FILE_TYPES:
         raise InputError(f"keep={keep!r} is not known: use 'f16', or None for q8_0")
-    source, target = resolve(str(src)), Path(dst).expanduser()
+    source, target = resolve(str(src), local_files_only=local_files_only), Path(dst).expanduser()
     if form.is_quantised(source):
         raise UnsupportedError(f"{source}: is quantised already; give the original checkpoint")
     files = open_model(source)
@@ -214,14 +215,12 @@ def _pieces(checkpoint: Checkpoint, line: QuantisedTensor, advance: Callable[[in
     step = max(PIECE_BYTES // (4 * max(width, 1)), 1) * width
     for start in range(0, len(values), max(step, 1)):
         piece = values[start : start + step]
+        if piece.dtype not in (np.uint16, np.float16, np.float32):
+            piece = piece.astype(np.float32)
         if line.dtype == "Q8_0":
-            rows = piece if piece.dtype in (np.uint16, np.float16, np.float32) else piece.astype(np.float32)
-            data, fits = quantise_blocks(rows.reshape(-1, width))
+            data, fits = quantise_blocks(piece.reshape(-1, width))
         else:
-            wide = np.left_shift(piece, np.uint32(16), dtype=np.uint32).view(np.float32) if narrow else piece
-            with np.errstate(over="ignore"):
-                data = wide.astype(np.float16 if line.dtype == "F16" else np.float32, copy=False)
-            fits = bool(np.isfinite(data).all())
+            data, fits = rounded(piece, np.float16 if line.dtype == "F16" else np.float32)
         if not fits:
             raise ModelFormatError(
                 f"{line.source}: holds values that are not finite or too large for {line.dtype}; download it again"

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from omni_rt import quant
+from omni_rt import native, quant
+from omni_rt.errors import ModelFormatError
 from omni_rt.tensor import BLOCK
 
 LARGEST = 65504.0 * 127
@@ -97,3 +98,50 @@ def test_quantising_twice_changes_nothing_more() -> None:
     values = np.random.default_rng(5).normal(size=(7, 4 * BLOCK)).astype(np.float32)
     once = quant.dequantise(*quant.quantise(values))
     np.testing.assert_array_equal(quant.dequantise(*quant.quantise(once)), once)
+
+
+LEVELS = [None, *native.levels()]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_every_level_and_source_gives_the_bits_of_the_numpy_body(
+    level: str | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = native.load()
+    pool = None if level is None or module is None else native.Pool(module, 3, level)
+    rng = np.random.default_rng(9)
+    values = (rng.standard_normal((301, 96)) * 10.0 ** rng.integers(-9, 5, (301, 1))).astype(np.float32)
+    values[7] = 0
+    source = values.astype(np.float16) if kind == "float16" else values
+    if kind == "bfloat16":
+        source = (values.view(np.uint32) >> 16).astype(np.uint16)
+        values = (source.astype(np.uint32) << 16).view(np.float32)
+    quants, scales = quant._quantise_numpy(np.asarray(source if kind == "float16" else values, np.float32))
+    monkeypatch.setattr(native, "weight_pool", lambda: pool)
+    blocks, fits = quant.quantise_blocks(source)
+    assert fits and blocks.tobytes() == quant.planes_to_blocks(quants, scales).tobytes()
+    matrix = quant.Quantised((301, 96), [source[:100], blocks.reshape(301, -1)[100:200], source[200:]])
+    for got in (matrix.planes(), matrix.rows(50, 250).planes()):
+        rows = slice(0, 301) if len(got[0]) == 301 else slice(50, 250)
+        assert np.array_equal(got[0], quants[rows]) and got[1].tobytes() == scales[rows].tobytes()
+    with np.errstate(over="ignore"):
+        expected = np.asarray(source if kind == "float16" else values, np.float32).reshape(-1)[:-3].astype(np.float16)
+    halves, finite = quant.rounded(source.reshape(-1)[:-3], np.float16)
+    assert halves.tobytes() == expected.tobytes() and finite == bool(np.isfinite(expected).all())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_values_that_do_not_fit_are_noticed_wherever_they_lie(
+    level: str | None, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = native.load()
+    pool = None if level is None or module is None else native.Pool(module, 2, level)
+    monkeypatch.setattr(native, "weight_pool", lambda: pool)
+    for place in (0, 31, 37, 6 * 64 - 1):
+        values = np.ones((6, 64), np.float32)
+        values.reshape(-1)[place] = bad
+        assert not quant.quantise_blocks(values)[1] and not quant.rounded(values.reshape(-1), np.float16)[1]
+        with pytest.raises(ModelFormatError, match="some: holds values"):
+            quant.Quantised((6, 64), [values], name="some").planes()

@@ -15,6 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import omni_rt
+from omni_rt import quant
+from omni_rt.devices.device import Device
 from omni_rt.errors import InputError, ModelFormatError, ModelNotFoundError, OmniError, UnsupportedError
 from omni_rt.io.gguf import GgufFile
 from omni_rt.io.gguf_checkpoint import GgufCheckpoint, restored, shortened
@@ -133,6 +135,22 @@ def test_a_quantised_directory_gives_the_reply_of_quantising_at_load_bit_for_bit
     source, model = made[name]
     for at_load, from_file in zip(replies(source, device, "q8_0"), replies(model.directory, device, None), strict=True):
         assert from_file.size and np.array_equal(at_load, from_file)
+
+
+def test_on_the_cpu_f16_and_f32_weights_stay_mapped_and_q8_0_is_taken_apart_once(
+    made: dict[str, tuple[Path, QuantisedModel]], cpu: Device
+) -> None:
+    checkpoint = open_model(made["omni"][1].directory).main.checkpoint
+    weights = Weights(checkpoint, cpu, quant="q8_0", prefix="thinker.model.")
+    table = weights.half("embed_tokens.weight", *checkpoint.shape("thinker.model.embed_tokens.weight"))
+    norm = weights.exact("norm.weight", *checkpoint.shape("thinker.model.norm.weight"))
+    for tensor, name in ((table, "embed_tokens"), (norm, "norm")):
+        assert np.shares_memory(tensor.planes[0], checkpoint.raw(f"thinker.model.{name}.weight"))
+    names = [f"layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
+    shapes = [checkpoint.shape(f"thinker.model.{name}") for name in names]
+    fused = weights.fused(names, [shape[0] for shape in shapes], shapes[0][1])
+    blocks = np.concatenate([checkpoint.raw(f"thinker.model.{name}") for name in names])
+    assert fused.dtype == "q8_0" and quant.planes_to_blocks(*fused.planes).tobytes() == blocks.tobytes()
 
 
 class Spy(Weights):

@@ -39,7 +39,7 @@ def quantize(src: str, dst: Path, components: str | None, keep: str | None, repo
             bar.total = total
             bar.update(done - bar.n)
 
-        made = run(src, dst, components=chosen, keep=keep, progress=advance)
+        made = run(src, dst, components=chosen, keep=keep, local_files_only=True, progress=advance)
     if report.as_json:
         files = {component: str(path) for component, path in made.files.items()}
         tensors = [asdict(tensor) for tensor in made.tensors]

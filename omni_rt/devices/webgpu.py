@@ -377,6 +377,7 @@ class WebGpuDevice(Device):
         self.stream.trace = lines
 
     def close(self) -> None:
+        self.settle()
         self.stream.flush()
         self._pool.close()
         self._plans.clear()

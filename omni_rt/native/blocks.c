@@ -115,3 +115,49 @@ static int quantise_f32(const omni_call *call, omni_pool *pool) { return run_wei
 static int quantise_f16(const omni_call *call, omni_pool *pool) { return run_weights(call, pool, quantise_f16_task); }
 static int quantise_bf16(const omni_call *call, omni_pool *pool) { return run_weights(call, pool, quantise_bf16_task); }
 static int split_blocks(const omni_call *call, omni_pool *pool) { return run_weights(call, pool, split_task); }
+
+/* Round values to f16. planes: the source; outputs: the halves; uniforms: values. */
+INLINE void halve_chunk(void *context, int64_t chunk, int kind) {
+    weight_job *job = context;
+    int64_t end = omni_min((chunk + 1) * TASK_BLOCKS, job->blocks);
+    uint16_t *halves = (uint16_t *)job->scales;
+    vi special = vi_set(0);
+    for (int64_t b = chunk * TASK_BLOCKS; b < end; b++) {
+        float values[BLOCK] = {0};
+        uint16_t rounded[BLOCK];
+        int64_t count = omni_min(BLOCK, job->quant_stride - b * BLOCK);
+        if (count == BLOCK)
+            widen_block(job->source, b, kind, values);
+        for (int64_t i = 0; count < BLOCK && i < count; i++) {
+            uint32_t bits = 0;
+            int size = kind ? 2 : 4;
+            memcpy((char *)&bits + (4 - size), job->source + (b * BLOCK + i) * size, (size_t)size);
+            memcpy(values + i, &bits, 4);
+        }
+        for (int i = 0; i < BLOCK; i += LANES) {
+            vf x = vf_load(values + i);
+            special |= ~(vf_absolute(x) < vf_set(65520.0f));
+            vf_store_half(rounded + i, x);
+        }
+        memcpy(halves + b * BLOCK, rounded, (size_t)count * 2);
+    }
+    for (int i = 0; i < LANES; i++)
+        if (special[i])
+            __atomic_store_n(&job->infinite, 1, __ATOMIC_RELAXED);
+}
+static void halve_f32_task(void *context, int64_t chunk, int worker) {
+    (void)worker;
+    halve_chunk(context, chunk, 0);
+}
+static void halve_bf16_task(void *context, int64_t chunk, int worker) {
+    (void)worker;
+    halve_chunk(context, chunk, 2);
+}
+static int run_halves(const omni_call *call, omni_pool *pool, omni_task *task) {
+    int64_t count = call->uniforms[0].i;
+    weight_job job = {call->planes[0], NULL, call->outputs[0], omni_divide_up(count, BLOCK), count, 0, 0};
+    omni_parallel(pool, task, &job, omni_divide_up(job.blocks, TASK_BLOCKS));
+    return job.infinite ? OMNI_BAD_VALUE : OMNI_DONE;
+}
+static int halve_f32(const omni_call *call, omni_pool *pool) { return run_halves(call, pool, halve_f32_task); }
+static int halve_bf16(const omni_call *call, omni_pool *pool) { return run_halves(call, pool, halve_bf16_task); }

@@ -27,6 +27,7 @@ static const omni_entry entries[] = {
     BODY(expert_gate_up_q8_0_int8) BODY(expert_down_f32) BODY(expert_down_f16) BODY(expert_down_q8_0)
     BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance) BODY(put) BODY(sample)
     BODY(concat_rows) BODY(quantise_f32) BODY(quantise_f16) BODY(quantise_bf16) BODY(split_blocks)
+    BODY(halve_f32) BODY(halve_bf16)
 };
 
 const omni_level OMNI_LEVEL = {OMNI_LEVEL_NAME, supported, entries, (int)(sizeof entries / sizeof *entries)};
