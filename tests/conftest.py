@@ -35,6 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     Reference.tts_directory = Path(config.getoption("--tts-golden-dir"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With other reference data than the committed, leave only the tests that read them."""
+    if config.getoption("--golden-dir") != str(GOLDENS):
+        others = [item for item in items if "golden_dir" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The voice models, each with the codec in its place as a release has it."""
