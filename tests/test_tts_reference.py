@@ -191,7 +191,7 @@ def encoder_stages(encoder: CodecEncoder, samples: np.ndarray) -> dict[str, np.n
     x = encoder.last(ops.elu(x), tails)
     stages["seanet.14"] = x.numpy()
     for number, layer in enumerate(encoder.layers):
-        cache = KVCache(encoder.device, 1, len(x), encoder.config.kv_heads, encoder.config.head_dim)
+        cache = KVCache(encoder.device, (1, len(x), encoder.config.kv_heads, encoder.config.head_dim))
         cache.extend(len(x))
         positions = encoder.device.tensor(np.arange(len(x), dtype=np.float32)[:, None])
         table = ops.angles(positions, encoder.frequencies)
