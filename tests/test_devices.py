@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from omni_rt import DeviceError, OutOfMemoryError, ops
-from omni_rt.devices import open_device
+from omni_rt.devices import open_device, readback
 from omni_rt.devices.device import Device
+from omni_rt.devices.pipelines import binding_kinds
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.ops.contract import TABLE, op
 
@@ -222,3 +223,19 @@ def test_memory_is_given_back(gpu: WebGpuDevice) -> None:
     assert gpu.ledger.used["weights"] == before + 128 * 128 * 4
     del weight
     assert gpu.ledger.used["weights"] == before
+
+
+def test_a_gpu_that_does_not_answer_is_an_error(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(readback, "DEADLINE", 0.05)
+        patch.setattr(gpu.stream._readback, "_poll", lambda: None)  # so that no answer is ever noticed
+        with pytest.raises(DeviceError, match=r"has not answered for .* s: it hangs or is overloaded"):
+            gpu.synchronize()
+    assert gpu.read(gpu.tensor(normal(3))).shape == (3,), "the device works on when the GPU answers again"
+
+
+def test_more_workgroup_storage_than_the_adapter_has_is_refused(gpu: WebGpuDevice) -> None:
+    kernel = next(k for k in TABLE["matmul"].kernels if k.shader == "matmul_q8_0_int8_gemv")
+    variant = dict(kernel.variants[0]) | {"MOST": 1 << 18}
+    with pytest.raises(DeviceError, match=r"needs \d+ bytes of workgroup storage, .* has \d+"):
+        gpu.pipelines.pipeline(kernel.shader, variant, binding_kinds(TABLE["matmul"], kernel))

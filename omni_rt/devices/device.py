@@ -27,8 +27,8 @@ class Device(ABC):
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
     decode steps are best issued before the result of the first is read. `own_memory` identifies a GPU with its own
     memory, None where tensors take from the machine's. `activations` "q8" lets kernels round rows of activations to
-    int8 before they meet q8_0 weights, which costs about as much accuracy as the weights' own rounding did; "f32"
-    forbids it.
+    int8 before they meet q8_0 weights, and caches beside such weights hold f16, which costs about as much accuracy as
+    the weights' own rounding did; "f32" forbids both.
     """
 
     name: str
