@@ -38,8 +38,8 @@ SPOKEN = Sampling(temperature=0.9, top_k=50, repetition_penalty=1.05)
 GREEDY_AGAIN = Sampling(top_k=1)
 """Picks the same tokens by the same kernels, but is recorded anew: what a recording costs once pipelines are there."""
 
-PROMPT_ROWS = 64
-"""Rows of the prompt whose prefill is timed."""
+PROMPT_ROWS, LONGEST_PROMPT = 64, 2048
+"""Least and most rows of the prompt whose prefill is timed: as many as the context has positions in between."""
 
 GPU_RUNS = 50
 
@@ -190,8 +190,8 @@ def decode_bytes(decoder: Decoder, positions: int) -> int:
 
 
 def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
-    """Measure the Thinker: a short prompt, and decoding with every token read back."""
-    rows = min(PROMPT_ROWS, thinker.cache.rows)
+    """Measure the Thinker: a prompt as long as the context, within bounds, and decoding with every token read back."""
+    rows = min(max(PROMPT_ROWS, context), LONGEST_PROMPT, thinker.cache.rows)
     ids = np.random.default_rng(0).integers(0, thinker.config.vocabulary, max(context, rows)).tolist()
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)

@@ -161,7 +161,9 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
         {"T": 1, "N": 2048, "K": 4096},  # output projection of the Qwen3-Omni Thinker
         {"T": 1, "N": 152064, "K": 2048},  # its logits
         {"T": 1, "N": 3072, "K": 1024},  # gate of the code predictors
+        {"T": 64, "N": 5120, "K": 2048},  # queries, keys and values in prefill
         {"T": 512, "N": 2048, "K": 4096},  # the output projection in prefill
+        {"T": 2048, "N": 5120, "K": 2048},
     ),
 )
 def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
