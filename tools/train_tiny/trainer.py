@@ -114,7 +114,11 @@ class Trainer:
         entropy = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
         assert labels is not None
         odds = self.head(found["heard"].float()).log_softmax(-1)
-        ctc = ctc_loss(odds, found["heard valid"].sum(1), *labels)
+        steps = found["heard valid"].sum(1)
+        if self._graphs:
+            ctc = ctc_loss(odds, steps, *labels)
+        else:
+            ctc = F.ctc_loss(odds.transpose(0, 1), labels[0], steps, labels[1], zero_infinity=True)
         loss = entropy + CTC_WEIGHT * ctc + BALANCE_WEIGHT * self.model.balance()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
