@@ -78,6 +78,8 @@ def understanding(omni: OmniOrchestrator, count: int) -> Iterator[Gate]:
     heard = held_out.transcripts(count)
     yield words_right("written down, unseen voices: words right", answers(omni, heard), 0.95)
     yield words_right("written down, unseen voices, noise at 10 dB: words right", answers(omni, heard, 10), 0.88)
+    strings = answers(omni, held_out.word_strings(count))
+    yield words_right("words in no order written down, unseen voices (no gate): words right", strings, 0.0)
     yield exact("commands from speech, unseen voices", answers(omni, held_out.commands(count)), 0.95)
     yield exact("questions from speech, unseen voices", answers(omni, held_out.questions(count)), 0.92)
     yield exact("sums that were never taught, from speech (no gate)", answers(omni, held_out.unseen_sums()))

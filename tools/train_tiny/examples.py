@@ -134,8 +134,9 @@ def padded(clip: np.ndarray, chance: random.Random) -> np.ndarray:
 
 def _speakable(chance: random.Random) -> tuple[str, str, str]:
     """Draw (task, spoken text, answer); an answer of "" means that the text can only be written down."""
-    if chance.random() < 0.35:
-        return "transcribe", grammar.spoken_text(chance), ""
+    if chance.random() < 0.5:
+        text = grammar.random_words(chance) if chance.random() < 0.5 else grammar.spoken_text(chance)
+        return "transcribe", text, ""
     fact, question = grammar.ask(chance)
     return fact.task, question, fact.answer
 

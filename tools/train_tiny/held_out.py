@@ -43,9 +43,19 @@ def _say(kind: str, text: str, reply: str, chance: random.Random, request: str =
 
 
 def transcripts(count: int) -> list[Item]:
-    """Speech of every kind, to be written down."""
+    """Questions, commands, answers and numbers, to be written down."""
     chance = random.Random(SEED)
-    texts = [grammar.spoken_text(chance) for _ in range(count)]
+    texts: list[str] = []
+    while len(texts) < count:
+        fact, question = grammar.ask(chance)
+        texts.append(chance.choice((question, question, fact.answer, grammar.random_numbers(chance))))
+    return [_say("transcribe", text, text, chance, grammar.TRANSCRIBE[0]) for text in texts]
+
+
+def word_strings(count: int) -> list[Item]:
+    """Words in no order, to be written down: nothing can be guessed."""
+    chance = random.Random(SEED + 6)
+    texts = [grammar.random_words(chance) for _ in range(count)]
     return [_say("transcribe", text, text, chance, grammar.TRANSCRIBE[0]) for text in texts]
 
 

@@ -24,9 +24,9 @@ from tools.train_tiny.thinker import Thinker
 from tools.train_tiny.trainer import Trainer
 
 SEED = 6
-SIZES = (256, 64, 64, 16)
+SIZES = (240, 32, 96, 16)
 """Examples of a batch: speech, text, pictures, pictures with spoken questions."""
-CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 80_000, 20_000, 20_000, 6_000
+CLIPS, TEXTS, PICTURES, SPOKEN_PICTURES = 64_000, 12_000, 24_000, 6_000
 CHECK = 400
 """Held-out clips, and as many pictures, that are looked at now and then."""
 
@@ -78,7 +78,7 @@ def save(model: Thinker, path: Path) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Run the stage."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(SEED)
+    torch.manual_seed(arguments.seed)
     torch.set_float32_matmul_precision("high")
     directory = arguments.out / "checkpoint"
     shape.write_directory(directory)
@@ -88,8 +88,8 @@ def train(arguments: argparse.Namespace) -> None:
     side = shape.DIMENSIONS.vision_positions
     few = (12, 4, 4, 2) if dry else (CHECK, CHECK, CHECK, CHECK // 4)
     # Both before anything lies on the GPU: the workers are forks of this process.
-    taught = corpus_of(directory, "model", counts, SEED)
-    unseen = corpus_of(directory, "held-out", few, SEED + 1)
+    taught = corpus_of(directory, "model", counts, arguments.seed)
+    unseen = corpus_of(directory, "held-out", few, SEED)
     store, check = Store(taught, device, side), Store(unseen, device, side)
     print(f"{len(store.lengths)} examples in {time.monotonic() - started:.0f} s", flush=True)
     model = Thinker(shape.config()).to(device)
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="make as many of the steps as fit, data included")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the data; another when a run goes on")
     parser.add_argument("--resume", type=Path, help="begin with these weights")
     parser.add_argument("--keep-embeddings", action="store_true", help="leave the token embeddings as they are")
     parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")
