@@ -84,17 +84,17 @@ def fitting(device: WebGpuDevice, kernel: Kernel) -> list[Mapping[str, int]]:
 
 def _measure(device: WebGpuDevice, call: OpCall, kernel: Kernel, seconds: float) -> Iterator[Tuned]:
     variants = fitting(device, kernel)
-    copies: list[list[Tensor]] = []
+    sets: list[list[Tensor]] = []
     stopwatches = []
     for variant in variants:
         launch = _launcher(device, call, kernel, variant)
         operands = call.check(device, launch, f"{kernel.shader} {dict(variant)}")
-        if not copies:
+        if not sets:
             single = call.stopwatch(device, launch, [operands])()
             if single > LONGEST_SECONDS:
                 return
-            copies = call.spread(device, operands, single)
-        stopwatches.append(call.stopwatch(device, launch, copies))
+            sets = call.spread(device, operands, single)
+        stopwatches.append(call.stopwatch(device, launch, sets))
     readings = repeat(stopwatches, seconds)
     sizes = {name: call.call.dims[name] for name in kernel.uniforms if name not in POSITIONS}
     at = {name: size for name, size in sizes.items() if type(size) is int}
