@@ -436,6 +436,7 @@ def test_a_known_fault_would_show(reference: Reference, cpu: Device, fault: Call
     expected = reference[f"speech.{scenario}.codes"]
     limit = expected.shape[1]
     np.testing.assert_array_equal(frames_of(session_of(reference, model, scenario, max_frames=limit)), expected)
+    model = load(reference, cpu)  # what has been captured would go on without the fault
     fault(model)
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(frames_of(session_of(reference, model, scenario, max_frames=limit)), expected)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omni_rt import native
+from omni_rt.devices.arena import Arena
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
+from omni_rt.devices.recording import Recording, Step
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix
 from omni_rt.tensor import Tensor
@@ -32,6 +36,12 @@ class Plan:
     uniforms: Any
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any], str], ...]
     attributes: Mapping[str, Any]
+
+
+class RecordingThread(local):
+    """The recording of a captured step that runs in this thread, or None."""
+
+    current: Recording | None = None
 
 
 class CpuDevice(Device):
@@ -64,6 +74,8 @@ class CpuDevice(Device):
         self.level = NUMPY if self.pool is None else self.pool.level
         self.threads = 1 if self.pool is None else self.pool.threads
         self._plans: dict[Any, Plan] = {}
+        self._recording = RecordingThread()
+        self._arena = Arena()
 
     def tensor(self, values: np.ndarray) -> Tensor:
         values = np.asarray(values)
@@ -76,11 +88,13 @@ class CpuDevice(Device):
         return Tensor(values.shape, dtype, self, planes)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
-        planes = host_planes(np.zeros(shape), dtype)
+        planes = (np.zeros(shape, {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]),)
         self.ledger.take("state", planes[0].nbytes)
         return Tensor(shape, dtype, self, planes)
 
     def read(self, tensor: Tensor) -> np.ndarray:
+        if self._recording.current is not None:
+            raise DeviceError("a captured step must not read values back: they would be those of its first run")
         values = host_values(tensor.planes, tensor.dtype, tensor.shape)
         return values.copy() if tensor.dtype in KINDS else values
 
@@ -104,14 +118,23 @@ class CpuDevice(Device):
             if len(self._plans) >= KEPT_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
+        tensors = self._run_planned(op, plan, operands)
+        if (recording := self._recording.current) is not None:
+            again = partial(self.run_reference, op, operands, plan.attributes)
+            recording.steps.append(Step(plan.body, plan.uniforms, tuple(operands), tensors, again))
+        return tensors[0] if len(tensors) == 1 else tensors or None
+
+    def _run_planned(self, op: Op, plan: Plan, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run a call by its C body, or by NumPy where there is none or it gives the call back."""
         if plan.body is not None:
-            results = [np.empty(shape, kind) for shape, kind, _ in plan.outputs]
+            results = [self._arena.empty(shape, kind) for shape, kind, _ in plan.outputs]
             if self.call(plan, operands, results):
-                tensors = [
-                    Tensor(shape, dtype, self, (plane,))
-                    for (shape, _, dtype), plane in zip(plan.outputs, results, strict=True)
-                ]
-                return tensors[0] if len(tensors) == 1 else tuple(tensors) or None
+                return tuple(
+                    [
+                        Tensor(shape, dtype, self, (plane,))
+                        for (shape, _, dtype), plane in zip(plan.outputs, results, strict=True)
+                    ]
+                )
         return self.run_reference(op, operands, plan.attributes)
 
     def plan(
@@ -152,7 +175,7 @@ class CpuDevice(Device):
         planes = [address(plane) for tensor in operands for plane in tensor.planes]
         return pool.run(pool.handle, plan.body, planes, [address(output) for output in outputs], plan.uniforms) == 0
 
-    def run_reference(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
+    def run_reference(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> tuple[Tensor, ...]:
         """Run the NumPy body in float32; mutated operands are handed over as they are stored."""
         arrays = [
             tensor.planes[0].reshape(tensor.shape)
@@ -163,17 +186,31 @@ class CpuDevice(Device):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             results = op.body(*arrays, **attributes)
         if not op.outputs:
-            return None
+            return ()
         if len(op.outputs) == 1:
             results = (results,)
-        tensors = tuple(
+        return tuple(
             Tensor(value.shape, output.dtype_class, self, host_planes(value, output.dtype_class))
             for value, output in zip(results, op.outputs, strict=True)
         )
-        return tensors[0] if len(tensors) == 1 else tensors
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        return step
+        recordings: dict[tuple[Any, ...], Recording] = {}
+
+        def run(*key: Any) -> Any:
+            if key in recordings:
+                return recordings[key].replay()
+            if self._recording.current is not None:
+                raise DeviceError("a capture cannot start inside another")
+            self._recording.current = recording = Recording(self.pool)
+            try:
+                recording.result = step(*key)
+            finally:
+                self._recording.current = None
+            recordings[key] = recording
+            return recording.result
+
+        return run
 
     def synchronize(self) -> None:
         return None

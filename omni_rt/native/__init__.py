@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from omni_rt.errors import DeviceError
 
 
@@ -71,6 +73,7 @@ class Pool:
         self.level: str = module.ffi.string(module.lib.omni_pool_level(handle)).decode()
         self.threads: int = module.lib.omni_pool_threads(handle)
         self.run = module.lib.omni_run
+        self._run_steps = module.lib.omni_run_steps
         self.address = module.ffi.from_buffer
         self._find = module.lib.omni_find
         self._ffi = module.ffi
@@ -89,6 +92,22 @@ class Pool:
             else:
                 packed[index].i = int(value)
         return packed
+
+    def pack_steps(self, calls: Sequence[tuple[Any, Sequence[np.ndarray], Sequence[np.ndarray], Any]]) -> Any:
+        """Return calls (body or None, planes, outputs, uniforms) in the form that `run_steps` takes."""
+        ffi = self._ffi
+        steps, kept = ffi.new("omni_step[]", len(calls)), []
+        for step, (body, planes, outputs, uniforms) in zip(steps, calls, strict=True):
+            if body is None:
+                continue
+            pointers = [ffi.new("void *[]", [self.address(plane) for plane in group]) for group in (planes, outputs)]
+            kept.append((planes, outputs, uniforms, pointers))
+            step.body, step.planes, step.outputs, step.uniforms = body, *pointers, uniforms
+        return steps, kept
+
+    def run_steps(self, packed: Any, at: int, end: int) -> int:
+        """Run packed calls from `at` on; return the index of the first that was not run by C, or `end`."""
+        return int(self._run_steps(self.handle, packed[0], at, end))
 
 
 @cache

@@ -30,6 +30,17 @@ const void *omni_find(const struct omni_pool *pool, const char *name);
 int omni_run(struct omni_pool *pool, const void *body, void *const *planes, void *const *outputs,
              const omni_value *uniforms);
 
+/* A call of a captured CPU step; a `body` of NULL is one that C does not take. */
+typedef struct {
+    const void *body;
+    void *const *planes;
+    void *const *outputs;
+    const omni_value *uniforms;
+} omni_step;
+
+/* Run steps [at, end) in order; returns the index of the first that did not run, or `end`. */
+int64_t omni_run_steps(struct omni_pool *pool, const omni_step *steps, int64_t at, int64_t end);
+
 /* One dispatch of a captured GPU step, and the addresses of wgpu-native's functions that encode it. */
 typedef struct {
     uintptr_t pipeline, group;

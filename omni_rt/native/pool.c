@@ -325,3 +325,14 @@ int omni_run(omni_pool *pool, const void *entry, void *const *planes, void *cons
     pthread_mutex_unlock(&pool->call);
     return status;
 }
+
+int64_t omni_run_steps(omni_pool *pool, const omni_step *steps, int64_t at, int64_t end) {
+    pthread_mutex_lock(&pool->call);
+    for (; at < end && steps[at].body; at++) {
+        omni_call call = {steps[at].planes, steps[at].outputs, steps[at].uniforms};
+        if (((const omni_entry *)steps[at].body)->body(&call, pool) != OMNI_DONE)
+            break;
+    }
+    pthread_mutex_unlock(&pool->call);
+    return at;
+}
