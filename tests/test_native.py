@@ -102,6 +102,48 @@ def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
                 compare(judge, f"{case} {operand.name}", got, reference, stored)
 
 
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_a_row_has_the_same_bits_alone_and_among_others(dtype: str, level: str, threads: int) -> None:
+    """Products, convolutions and windowed attention of 300 rows in pieces of 1, 4 and 79, as a stream brings them."""
+    device, rng = open_cpu(level, threads), np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    rows, x = 300, device.tensor(normal(300, 160))
+    matrix, kernel = device.weight(normal(70, 160), dtype), device.weight(normal(40, 7, 160), dtype)
+    phases, residual = device.weight(normal(3, 20, 2, 160), dtype), device.tensor(normal(300, 70))
+    bias, tail, few = device.tensor(normal(40)), device.zeros((18, 160)), device.tensor(normal(20))
+    q, k, v = (device.tensor(normal(300, 2, 32)) for _ in range(3))
+
+    def run(start: int, stop: int, caches: list[Tensor]) -> list[np.ndarray]:
+        before = tail if start == 0 else ops.concat_rows(tail[: max(18 - start, 0)], x[max(start - 18, 0) : start])
+        device.write(caches[2], np.array([stop], np.int32))
+        ops.kv_append(k[start:stop], v[start:stop], *caches)
+        attended = ops.attention(q[start:stop], *caches, scale=0.2, causal=True, window=72)
+        results = [
+            ops.matmul(x[start:stop], matrix),
+            ops.matmul_add(x[start:stop], matrix, residual[start:stop]),
+            ops.conv1d(x[start:stop], before, kernel, bias, dilation=3),
+            ops.conv_transpose1d(x[start:stop], before[17:], phases, few).reshape(stop - start, -1),
+            attended.reshape(stop - start, -1),
+        ]
+        return [result.numpy() for result in results]
+
+    def cache() -> list[Tensor]:
+        return [device.zeros((400, 2, 32)), device.zeros((400, 2, 32)), device.zeros((1,), "i32")]
+
+    together = run(0, rows, cache())
+    for piece in (1, 4, 79):
+        caches = cache()
+        pieces = [run(start, min(start + piece, rows), caches) for start in range(0, rows, piece)]
+        for index, whole in enumerate(together):
+            apart = np.concatenate([results[index] for results in pieces])
+            np.testing.assert_array_equal(apart, whole, err_msg=f"result {index} in pieces of {piece}")
+
+
 def test_the_module_is_built() -> None:
     assert native.load() is not None, "the C bodies are not built: python omni_rt/native/build.py"
 

@@ -6,7 +6,7 @@
  * Compiled once per level.
  */
 
-enum { KEYS = 64, QUERY_ROWS = 48, HEADS = 4 };
+enum { KEYS = 64, QUERY_ROWS = 4 * TILE_ROWS, HEADS = 4 };
 
 typedef struct {
     const float *q;
@@ -230,33 +230,48 @@ static int attend_single(omni_pool *pool, attention_job *job) {
 
 /* Many queries ------------------------------------------------------------------------------------------------ */
 
+/* Keys turned into panels [KEYS / PANEL][D][PANEL], values as panels [width / PANEL][KEYS][PANEL]; scaled queries and
+ * scores in rows ROW_STRIDE apart, as float_rows takes them. */
 typedef struct {
-    float *keys, *values, *scores, *out, *largest, *total;
+    float *keys, *values, *queries, *scores, *out, *largest, *total;
 } attention_scratch;
 
+INLINE int64_t most_rows(const attention_job *job) { return job->queries * job->per_group; }
 INLINE size_t attention_floats(const attention_job *job) {
-    int64_t rows = job->queries * job->per_group;
-    return (size_t)(KEYS * job->d + KEYS * job->width + rows * (KEYS + job->width + 2) + 6 * LANES);
+    return (size_t)(KEYS * (job->d + job->width) + most_rows(job) * (2 * ROW_STRIDE + job->width + 2) + 6 * LANES);
+}
+INLINE attention_scratch attention_memory(const attention_job *job, int worker) {
+    attention_scratch s = {.keys = omni_worker(job->pool, worker)};
+    s.values = s.keys + KEYS * job->d;
+    s.queries = s.values + KEYS * job->width;
+    s.scores = s.queries + most_rows(job) * ROW_STRIDE;
+    s.out = s.scores + most_rows(job) * ROW_STRIDE;
+    s.largest = s.out + most_rows(job) * job->width;
+    s.total = s.largest + most_rows(job);
+    return s;
 }
 
-/* Turn the block's keys into panels [KEYS / PANEL][D][PANEL] and copy its values to [KEYS][width], zero-padded. */
-static void pack_block(const attention_job *job, int64_t group, int64_t first, int64_t keys, const attention_scratch *s) {
-    int64_t d = job->d, width = job->width;
+/* Turn the keys of a block and copy its values; zeros before row `begin`, behind `keys` and behind D. */
+static void pack_block(const attention_job *job, int64_t group, int64_t first, int64_t begin, int64_t keys,
+                       const attention_scratch *s) {
+    int64_t d = job->d;
     for (int64_t i = 0; i < keys; i += LANES) {
         float *panel = s->keys + i / PANEL * PANEL * d + i % PANEL;
-        for (int64_t j = 0; j < width; j += LANES) {
+        for (int64_t j = 0; j < job->width; j += LANES) {
             vf square[LANES];
+            float *values = s->values + (j / PANEL * KEYS + i) * PANEL + j % PANEL;
             int64_t count = omni_max(0, omni_min(LANES, d - j));
             for (int64_t l = 0; l < LANES; l++) {
-                if (i + l >= keys) {
+                if (i + l < begin || i + l >= keys) {
                     square[l] = vf_zero();
+                    vf_store(values + l * PANEL, vf_zero());
                     continue;
                 }
                 int64_t row = cache_row(job, first + i + l, group) + j;
                 int whole = count == LANES;
                 square[l] = whole ? load_cache(job->k, job->half, row) : load_cache_part(job->k, job->half, row, count);
                 vf value = whole ? load_cache(job->v, job->half, row) : load_cache_part(job->v, job->half, row, count);
-                vf_store(s->values + (i + l) * width + j, value);
+                vf_store(values + l * PANEL, value);
             }
             transpose(square);
             for (int64_t l = 0; l < count; l++)
@@ -265,61 +280,52 @@ static void pack_block(const attention_job *job, int64_t group, int64_t first, i
     }
 }
 
+/* Weigh the scores of row m against keys [at, at + keys), of which it sees some. */
+static void weigh_row(const attention_job *job, const attention_scratch *s, int64_t m, int64_t own, int64_t at,
+                      int64_t keys) {
+    int64_t from, to;
+    float *scores = s->scores + m * ROW_STRIDE;
+    visible(job, own, &from, &to);
+    from = omni_max(from - at, 0);
+    to = omni_min(to - at, keys);
+    if (from >= to) {
+        memset(scores, 0, (size_t)keys * sizeof *scores);
+        return;
+    }
+    float factor = online_softmax(scores + from, to - from, &s->largest[m], &s->total[m]);
+    memset(scores, 0, (size_t)from * sizeof *scores);
+    memset(scores + to, 0, (size_t)(keys - to) * sizeof *scores);
+    for (int64_t j = 0; factor != 1 && j < job->width; j++)
+        s->out[m * job->width + j] *= factor;
+}
+
 static void many_queries_task(void *context, int64_t chunk, int worker) {
     const attention_job *job = context;
     int64_t group = chunk % job->groups, t0 = chunk / job->groups * job->queries;
     int64_t queries = omni_min(job->queries, job->t - t0), rows = queries * job->per_group, width = job->width;
     int64_t own = job->end - job->t + t0, first, last, unused;
-    attention_scratch s;
-    s.keys = omni_worker(job->pool, worker);
-    s.values = s.keys + KEYS * job->d;
-    s.scores = s.values + KEYS * width;
-    s.out = s.scores + rows * KEYS;
-    s.largest = s.out + rows * width;
-    s.total = s.largest + rows;
+    attention_scratch s = attention_memory(job, worker);
     memset(s.out, 0, (size_t)(rows * width) * sizeof(float));
     for (int64_t m = 0; m < rows; m++) {
+        int64_t head = group * job->per_group + m % job->per_group;
+        const float *q = job->q + ((t0 + m / job->per_group) * job->heads + head) * job->d;
+        for (int64_t j = 0; j < job->d; j++)
+            s.queries[m * ROW_STRIDE + j] = q[j] * job->scale;
         s.largest[m] = -INFINITY;
         s.total[m] = 0;
     }
     visible(job, own, &first, &unused);
     visible(job, own + queries - 1, &unused, &last);
-    for (int64_t at = first; at < last; at += KEYS) {
+    /* Blocks begin at multiples of KEYS: what a row adds up, and in which order, does not depend on its neighbours. */
+    for (int64_t at = first / KEYS * KEYS; at < last; at += KEYS) {
         int64_t keys = omni_min(KEYS, last - at);
-        pack_block(job, group, at, keys, &s);
-        for (int64_t m0 = 0; m0 < rows; m0 += TILE_ROWS) {
-            int64_t count = omni_min(TILE_ROWS, rows - m0);
-            const float *q[TILE_ROWS], *weights[TILE_ROWS];
-            for (int64_t i = 0; i < count; i++) {
-                int64_t m = m0 + i, t = t0 + m / job->per_group, head = group * job->per_group + m % job->per_group;
-                q[i] = job->q + (t * job->heads + head) * job->d;
-                weights[i] = s.scores + m * KEYS;
-            }
-            for (int64_t i = 0; i < keys; i += PANEL)
-                float_tile_any(s.keys + i * job->d, PANEL, q, (walk){1, job->d, 0}, count, s.scores + m0 * KEYS + i, KEYS,
-                               NULL, 0);
-            for (int64_t m = m0; m < m0 + count; m++) {
-                int64_t from, to;
-                float *scores = s.scores + m * KEYS;
-                visible(job, own + m / job->per_group, &from, &to);
-                from = omni_max(from - at, 0);
-                to = omni_min(to - at, keys);
-                if (from >= to) {
-                    memset(scores, 0, KEYS * sizeof *scores);
-                    continue;
-                }
-                for (int64_t i = from; i < to; i++)
-                    scores[i] *= job->scale;
-                float factor = online_softmax(scores + from, to - from, &s.largest[m], &s.total[m]);
-                memset(scores, 0, (size_t)from * sizeof *scores);
-                memset(scores + to, 0, (size_t)(KEYS - to) * sizeof *scores);
-                for (int64_t j = 0; factor != 1 && j < width; j++)
-                    s.out[m * width + j] *= factor;
-            }
-            for (int64_t j = 0; j < width; j += PANEL)
-                float_tile_any(s.values + j, width, weights, (walk){1, keys, 0}, count, s.out + m0 * width + j, width,
-                               s.out + m0 * width + j, width);
-        }
+        pack_block(job, group, at, first - at, keys, &s);
+        for (int64_t i = 0; i < keys; i += PANEL)
+            float_rows(s.keys + i * job->d, s.queries, job->d, rows, PANEL, s.scores + i, ROW_STRIDE, NULL, 0);
+        for (int64_t m = 0; m < rows; m++)
+            weigh_row(job, &s, m, own + m / job->per_group, at, keys);
+        for (int64_t j = 0; j < width; j += PANEL)
+            float_rows(s.values + j * KEYS, s.scores, keys, rows, PANEL, s.out + j, width, s.out + j, width);
     }
     for (int64_t m = 0; m < rows; m++) {
         int64_t t = t0 + m / job->per_group, head = group * job->per_group + m % job->per_group;
@@ -343,8 +349,10 @@ static int attend(const omni_call *call, omni_pool *pool, int half) {
         return OMNI_DONE;
     if (job.end < job.t)
         return OMNI_BAD_INDEX;
-    if (job.t == 1)
+    if (job.t == 1 && !job.window) /* a window's keys are few: its queries take one path, alone or together */
         return attend_single(pool, &job);
+    if (job.d > WIDEST_HEAD)
+        return OMNI_TOO_WIDE;
     job.queries = omni_max(1, QUERY_ROWS / job.per_group);
     if (!omni_reserve_workers(pool, attention_floats(&job) * sizeof(float)))
         return OMNI_NO_MEMORY;

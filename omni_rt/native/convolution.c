@@ -1,22 +1,8 @@
 /* Convolutions: products of windows of rows with the kernels. Compiled once per level.
  *
- * The rows of a window are contiguous (dilation 1) or equal runs a dilation apart, so the tile of product.c walks them
- * in place: nothing is unfolded. Slots: 1 row pointers, 2 rows joined with their tail, 0 what weights or bias become.
+ * The rows of a window are equal runs a dilation apart, in the tail or in x; product.c gathers them for the rows of a tile:
+ * nothing is unfolded as a whole. Slots: 1 row pointers, 2 the padded image, 0 what weights or bias become.
  */
-
-/* x behind `before` rows from `tail` and before `after` zero rows, all of `c` values; x itself where nothing is added. */
-static const float *join_rows(omni_pool *pool, const float *tail, int64_t before, const float *x, int64_t t,
-                              int64_t after, int64_t c) {
-    if (!before && !after)
-        return x;
-    float *rows = omni_scratch(pool, 2, (size_t)((before + t + after) * c) * sizeof *rows);
-    if (!rows)
-        return NULL;
-    memcpy(rows, tail, (size_t)(before * c) * sizeof *rows);
-    memcpy(rows + before * c, x, (size_t)(t * c) * sizeof *rows);
-    memset(rows + (before + t) * c, 0, (size_t)(after * c) * sizeof *rows);
-    return rows;
-}
 
 /* `count` weights from `start` on as float. */
 static void widen(weight_rows w, int64_t start, int64_t count, float *to) {
@@ -30,34 +16,30 @@ static void widen(weight_rows w, int64_t start, int64_t count, float *to) {
 
 /* Few outputs, or one channel per group: `w` widened, one output row at a time. */
 typedef struct {
-    const float *rows, *w, *b;
-    int64_t count, n, taps, channels, row_step, tap_step, step;
+    float_source from;
+    const float *w, *b;
+    int64_t count, n, taps, channels, step;
     float *y;
 } direct_job;
 
-/* y[u][c] = b[c] + sum_j w[j][c] * rows[u * row_step + j * tap_step + c] */
+/* y[u][c] = b[c] + sum_j w[j][c] * source[u][j][c] */
 static void depthwise_task(void *context, int64_t chunk, int worker) {
     const direct_job *job = context;
     (void)worker;
     int64_t end = omni_min((chunk + 1) * job->step, job->count), c = job->n;
     for (int64_t u = chunk * job->step; u < end; u++) {
-        const float *x = job->rows + u * job->row_step;
         float *y = job->y + u * c;
-        VECTORS(c,
-                vf sum = vf_load(job->b + i);
-                for (int64_t j = 0; j < job->taps; j++)
-                    sum = vf_fma(vf_load(x + j * job->tap_step + i), vf_load(job->w + j * c + i), sum);
-                vf_store(y + i, sum),
-                for (; i < c; i++) {
-                    float sum = job->b[i];
-                    for (int64_t j = 0; j < job->taps; j++)
-                        sum += x[j * job->tap_step + i] * job->w[j * c + i];
-                    y[i] = sum;
-                });
+        memcpy(y, job->b, (size_t)c * sizeof *y);
+        for (int64_t j = 0; j < job->taps; j++) {
+            const float *x = source_piece(&job->from, u, j), *w = job->w + j * c;
+            if (x)
+                VECTORS(c, vf_store(y + i, vf_fma(vf_load(x + i), vf_load(w + i), vf_load(y + i))),
+                        for (; i < c; i++) y[i] += x[i] * w[i]);
+        }
     }
 }
 
-/* y[u][n] = b[n] + sum_j w[n][j] . rows[u * row_step + j * tap_step] */
+/* y[u][n] = b[n] + sum_j w[n][j] . source[u][j] */
 static void narrow_task(void *context, int64_t chunk, int worker) {
     const direct_job *job = context;
     (void)worker;
@@ -66,20 +48,13 @@ static void narrow_task(void *context, int64_t chunk, int worker) {
         for (int64_t n = 0; n < job->n; n++) {
             vf sum = vf_zero();
             for (int64_t j = 0; j < job->taps; j++) {
-                const float *x = job->rows + u * job->row_step + j * job->tap_step;
-                const float *w = job->w + (n * job->taps + j) * k;
-                VECTORS(k, sum = vf_fma(vf_load(x + i), vf_load(w + i), sum),
-                        sum = vf_fma(vf_load_part(x + i, left), vf_load_part(w + i, left), sum));
+                const float *x = source_piece(&job->from, u, j), *w = job->w + (n * job->taps + j) * k;
+                if (x)
+                    VECTORS(k, sum = vf_fma(vf_load(x + i), vf_load(w + i), sum),
+                            sum = vf_fma(vf_load_part(x + i, left), vf_load_part(w + i, left), sum));
             }
             job->y[u * job->n + n] = job->b[n] + vf_sum(sum);
         }
-}
-
-static const float **point_rows(omni_pool *pool, const float *rows, int64_t count, int64_t step) {
-    const float **pointers = omni_scratch(pool, 1, (size_t)count * sizeof *pointers);
-    for (int64_t u = 0; pointers && u < count; u++)
-        pointers[u] = rows + u * step;
-    return pointers;
 }
 
 /* conv1d. Uniforms: T, C, P, N, J, I, stride, dilation, right */
@@ -93,9 +68,8 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
     int64_t count = (reach - 1) / stride + 1, groups = c / inputs;
     weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, taps * inputs};
     const float *b = call->planes[3 + scaled];
-    const float *rows = join_rows(pool, call->planes[1], p, call->planes[0], t, right, c);
-    if (!rows)
-        return OMNI_NO_MEMORY;
+    float_source from = {.pieces = taps, .length = inputs, .x = call->planes[0], .tail = call->planes[1], .before = p,
+                         .t = t, .width = c, .row_step = stride, .tap_step = dilation};
     int depthwise = inputs == 1 && groups == n, narrow = groups == 1 && n < LANES;
     if (depthwise || narrow) {
         float *wide = omni_scratch(pool, 0, (size_t)(n * taps * inputs) * sizeof *wide);
@@ -106,25 +80,20 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
                 widen(w, i * taps + j, 1, wide + j * n + i);
         if (!depthwise)
             widen(w, 0, n * taps * inputs, wide);
-        direct_job job = {rows, wide, b, count, n, taps, inputs, stride * c, dilation * c, 1, call->outputs[0]};
+        direct_job job = {from, wide, b, count, n, taps, inputs, 1, call->outputs[0]};
         job.step = omni_max(1, WORTHWHILE / omni_max(n * taps * inputs, 1));
         omni_parallel(pool, depthwise ? depthwise_task : narrow_task, &job, omni_divide_up(count, job.step));
         return OMNI_DONE;
     }
-    const float **pointers = point_rows(pool, rows, count, stride * c);
-    if (!pointers)
-        return OMNI_NO_MEMORY;
-    walk path = inputs == c && dilation == 1 ? (walk){1, taps * c, 0} : (walk){taps, inputs, dilation * c};
     int64_t per_group = n / groups;
     for (int64_t group = 0; group < groups; group++) {
         float *y = (float *)call->outputs[0] + group * per_group;
-        float_product product = {weight_from(w, group * per_group), per_group, pointers, count, path, y, n,
-                                 b + group * per_group, 0};
+        float_product product = {weight_from(w, group * per_group), per_group, count, from, y, n, b + group * per_group, 0};
         int status = float_product_run(pool, &product);
         if (status != OMNI_DONE)
             return status;
-        for (int64_t i = 0; i < count; i++)
-            pointers[i] += inputs;
+        from.x += inputs;
+        from.tail += inputs;
     }
     return OMNI_DONE;
 }
@@ -137,16 +106,14 @@ static int conv_transpose1d_kind(const omni_call *call, omni_pool *pool, weight_
     if (p + 1 < taps)
         return OMNI_BAD_INDEX;
     weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, taps * c};
-    const float *rows = join_rows(pool, call->planes[1], p, call->planes[0], t, 0, c);
     float *bias = omni_scratch(pool, 0, (size_t)(phases * n) * sizeof *bias);
-    if (!rows || !bias)
+    if (!bias)
         return OMNI_NO_MEMORY;
     for (int64_t phase = 0; phase < phases; phase++)
         memcpy(bias + phase * n, call->planes[3 + scaled], (size_t)n * sizeof *bias);
-    const float **pointers = point_rows(pool, rows, t, c);
-    if (!pointers)
-        return OMNI_NO_MEMORY;
-    float_product product = {w, phases * n, pointers, t, {1, taps * c, 0}, call->outputs[0], phases * n, bias, 0};
+    float_source from = {.pieces = taps, .length = c, .x = call->planes[0], .tail = call->planes[1], .before = p, .t = t,
+                         .width = c, .row_step = 1, .tap_step = 1};
+    float_product product = {w, phases * n, t, from, call->outputs[0], phases * n, bias, 0};
     return float_product_run(pool, &product);
 }
 
@@ -178,8 +145,8 @@ static int conv2d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
         pointers[i] = x + ((image * rows + row * stride) * columns + column * stride) * c;
     }
     weight_rows w = {kind, call->planes[1], scaled ? call->planes[2] : NULL, tall * across * c};
-    float_product product = {w, n, pointers, count, {tall, across * c, columns * c}, call->outputs[0], n,
-                             call->planes[2 + scaled], 0};
+    float_source from = {.pieces = tall, .length = across * c, .rows = pointers, .stride = columns * c};
+    float_product product = {w, n, count, from, call->outputs[0], n, call->planes[2 + scaled], 0};
     return float_product_run(pool, &product);
 }
 

@@ -57,7 +57,7 @@ static void down_few_task(void *context, int64_t chunk, int worker) {
 }
 
 /* Width of a panel, and its bytes. */
-INLINE int64_t panel_width(const expert_job *job) { return job->x.int8_rows ? LANES : PANEL; }
+INLINE int64_t panel_width(const expert_job *job) { return job->x.int8_rows ? DOT_PANEL : PANEL; }
 INLINE size_t panel_bytes(const expert_job *job) {
     return job->x.int8_rows ? int8_panel_bytes(job->w.k) : (size_t)(job->w.k * PANEL) * sizeof(float);
 }
@@ -71,21 +71,31 @@ INLINE void pack_panel(const expert_job *job, int64_t first, int64_t rows, char 
 
 /* sums[i][..width) = panel . x[pair_row[i]] for `count` <= TILE rows. */
 enum { EXPERT_TILE = TILE_ROWS < DOT_TILE_ROWS ? TILE_ROWS : DOT_TILE_ROWS };
+enum { EXPERT_WIDTH = (int)PANEL > (int)DOT_PANEL ? (int)PANEL : (int)DOT_PANEL };
 static void panel_products(const expert_job *job, const char *panel, const int64_t *rows, int64_t count, float *sums) {
     if (job->x.int8_rows) {
         int8_row x[EXPERT_TILE] = {{0}};
-        vf totals[EXPERT_TILE];
+        vf totals[DOT_TILE_ROWS][DOT_TILE_VECTORS];
         for (int64_t i = 0; i < count; i++)
             x[i] = int8_row_at(job->x.int8_rows, job->w.k, rows[i]);
         int8_tile_any(panel, job->w.k / BLOCK, x, count, totals);
         for (int64_t i = 0; i < count; i++)
-            vf_store(sums + i * PANEL, totals[i]);
+            for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                vf_store(sums + i * EXPERT_WIDTH + v * LANES, totals[i][v]);
         return;
     }
     const float *x[EXPERT_TILE] = {0};
+    float gathered[EXPERT_TILE * ROW_STRIDE];
     for (int64_t i = 0; i < count; i++)
         x[i] = job->x.values + rows[i] * job->w.k;
-    float_tile_any((const float *)panel, PANEL, x, (walk){1, job->w.k, 0}, count, sums, PANEL, NULL, 0);
+    float_source from = {.pieces = 1, .length = job->w.k, .rows = x};
+    for (int64_t k = 0, depth; k < job->w.k; k += depth) {
+        stretch part = stretch_at(&from, k);
+        depth = part.length;
+        gather_rows(&from, part, 0, count, gathered);
+        float_tile_any((const float *)panel + k * PANEL, gathered, depth, count, sums, EXPERT_WIDTH, k ? sums : NULL,
+                       EXPERT_WIDTH);
+    }
 }
 
 /* Many pairs: chunk = expert x panel of outputs. */
@@ -98,14 +108,14 @@ static void gate_up_many_task(void *context, int64_t chunk, int worker) {
     pack_panel(job, rows + i + at, rows + 2 * i, up_panel);
     for (int64_t p = job->first[slot]; p < job->first[slot + 1]; p += EXPERT_TILE) {
         int64_t count = omni_min(EXPERT_TILE, job->first[slot + 1] - p), x[EXPERT_TILE];
-        float gate[EXPERT_TILE * PANEL], up[EXPERT_TILE * PANEL];
+        float gate[EXPERT_TILE * EXPERT_WIDTH], up[EXPERT_TILE * EXPERT_WIDTH];
         for (int64_t j = 0; j < count; j++)
             x[j] = job->order[p + j] / job->per_row;
         panel_products(job, gate_panel, x, count, gate);
         panel_products(job, up_panel, x, count, up);
         for (int64_t j = 0; j < count; j++)
             for (int64_t l = 0; l < wide; l++)
-                job->y[job->order[p + j] * i + at + l] = silu_value(gate[j * PANEL + l]) * up[j * PANEL + l];
+                job->y[job->order[p + j] * i + at + l] = silu_value(gate[j * EXPERT_WIDTH + l]) * up[j * EXPERT_WIDTH + l];
     }
 }
 
@@ -120,12 +130,12 @@ static void down_many_task(void *context, int64_t chunk, int worker) {
         pack_panel(job, job->ids[slot] * n + at, (job->ids[slot] + 1) * n, panel);
         for (int64_t p = job->first[slot]; p < job->first[slot + 1]; p += EXPERT_TILE) {
             int64_t count = omni_min(EXPERT_TILE, job->first[slot + 1] - p);
-            float sums[EXPERT_TILE * PANEL];
+            float sums[EXPERT_TILE * EXPERT_WIDTH];
             panel_products(job, panel, job->order + p, count, sums);
             for (int64_t j = 0; j < count; j++) {
                 int64_t pair = job->order[p + j];
                 for (int64_t l = 0; l < wide; l++)
-                    job->y[pair / job->per_row * n + at + l] += job->weights[pair] * sums[j * PANEL + l];
+                    job->y[pair / job->per_row * n + at + l] += job->weights[pair] * sums[j * EXPERT_WIDTH + l];
             }
         }
     }

@@ -3,7 +3,7 @@
 typedef struct {
     weight_rows w;
     activation_rows x;
-    int64_t t, n, step;
+    int64_t t, n, step, t_parts, t_step;
     const float *start; /* NULL, a bias (stride 0) or a residual */
     int64_t start_stride;
     float *y;
@@ -12,6 +12,9 @@ typedef struct {
 
 /* Rows of x up to which reading the weights row by row beats turning them: the tiles of int8 pay off sooner. */
 enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 5 };
+
+/* Rows of x that repay turning a panel of weights for them alone. */
+enum { ROWS_WORTH_A_PANEL = 64 };
 
 /* Few rows of x: chunks of weight rows. */
 static void matmul_few_task(void *context, int64_t chunk, int worker) {
@@ -31,28 +34,30 @@ static void matmul_few_task(void *context, int64_t chunk, int worker) {
     }
 }
 
-/* Many rows of x in int8: one panel of weights per chunk. */
+/* Many rows of x in int8: one panel of weights per chunk, with some of the rows. */
 static void matmul_int8_task(void *context, int64_t chunk, int worker) {
     const matmul_job *job = context;
     char *panel = omni_worker(job->pool, worker);
-    int64_t first = chunk * LANES, width = omni_min(LANES, job->n - first), blocks = job->w.k / BLOCK;
+    int64_t first = chunk / job->t_parts * DOT_PANEL, blocks = job->w.k / BLOCK;
+    int64_t begin = chunk % job->t_parts * job->t_step, end = omni_min(begin + job->t_step, job->t);
     pack_int8(job->w, first, job->n, panel);
-    for (int64_t t = 0; t < job->t; t += DOT_TILE_ROWS) {
+    for (int64_t t = begin; t < end; t += DOT_TILE_ROWS) {
         int8_row x[DOT_TILE_ROWS];
-        vf sums[DOT_TILE_ROWS];
-        int64_t count = omni_min(DOT_TILE_ROWS, job->t - t);
+        vf sums[DOT_TILE_ROWS][DOT_TILE_VECTORS];
+        int64_t count = omni_min(DOT_TILE_ROWS, end - t);
         for (int64_t i = 0; i < count; i++)
             x[i] = int8_row_at(job->x.int8_rows, job->w.k, t + i);
         int8_tile_any(panel, blocks, x, count, sums);
-        for (int64_t i = 0; i < count; i++) {
-            const float *start = job->start ? job->start + (t + i) * job->start_stride + first : NULL;
-            float *y = job->y + (t + i) * job->n + first;
-            if (width == LANES) {
-                vf_store(y, start ? sums[i] + vf_load(start) : sums[i]);
-                continue;
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t v = 0, n = first; v < DOT_TILE_VECTORS && n < job->n; v++, n += LANES) {
+                const float *start = job->start ? job->start + (t + i) * job->start_stride + n : NULL;
+                float *y = job->y + (t + i) * job->n + n;
+                int64_t width = job->n - n;
+                if (width >= LANES)
+                    vf_store(y, start ? sums[i][v] + vf_load(start) : sums[i][v]);
+                else
+                    vf_store_part(y, start ? sums[i][v] + vf_load_part(start, width) : sums[i][v], width);
             }
-            vf_store_part(y, start ? sums[i] + vf_load_part(start, width) : sums[i], width);
-        }
     }
 }
 
@@ -60,12 +65,12 @@ static void matmul_int8_task(void *context, int64_t chunk, int worker) {
 static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t n, const float *start,
                       int64_t start_stride, float *y, int int8) {
     int64_t k = w.k;
-    matmul_job job = {w, {x, NULL, k}, t, n, 0, start, start_stride, y, pool};
+    matmul_job job = {w, {x, NULL, k}, t, n, 0, 1, t, start, start_stride, y, pool};
     if (!t || !n)
         return OMNI_DONE;
     if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
         return OMNI_NO_MEMORY;
-    if (t <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
+    if (w.kind == WEIGHT_Q8_0 && t <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
         job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));
         omni_parallel(pool, matmul_few_task, &job, omni_divide_up(n, job.step));
         return OMNI_DONE;
@@ -73,15 +78,14 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
     if (int8) {
         if (!omni_reserve_workers(pool, int8_panel_bytes(k)))
             return OMNI_NO_MEMORY;
-        omni_parallel(pool, matmul_int8_task, &job, omni_divide_up(n, LANES));
+        int64_t panels = omni_divide_up(n, DOT_PANEL), parts = omni_divide_up(8 * (int64_t)omni_threads(pool), panels);
+        job.t_parts = omni_max(1, omni_min(parts, t / ROWS_WORTH_A_PANEL));
+        job.t_step = omni_divide_up(omni_divide_up(t, job.t_parts), DOT_TILE_ROWS) * DOT_TILE_ROWS;
+        omni_parallel(pool, matmul_int8_task, &job, panels * job.t_parts);
         return OMNI_DONE;
     }
-    const float **rows = omni_scratch(pool, 1, (size_t)t * sizeof *rows);
-    if (!rows)
-        return OMNI_NO_MEMORY;
-    for (int64_t i = 0; i < t; i++)
-        rows[i] = x + i * k;
-    float_product product = {w, n, rows, t, {1, k, 0}, y, n, start, start_stride};
+    float_source from = {.pieces = 1, .length = k, .x = x, .t = t, .width = k, .row_step = 1};
+    float_product product = {w, n, t, from, y, n, start, start_stride};
     return float_product_run(pool, &product);
 }
 

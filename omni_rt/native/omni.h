@@ -20,7 +20,7 @@ typedef struct {
 } omni_call;
 
 /* What a body returns: anything but OMNI_DONE leaves the outputs undefined and the call to NumPy. */
-enum { OMNI_DONE = 0, OMNI_NO_MEMORY = 1, OMNI_BAD_INDEX = 2, OMNI_BAD_VALUE = 3 };
+enum { OMNI_DONE = 0, OMNI_NO_MEMORY = 1, OMNI_BAD_INDEX = 2, OMNI_BAD_VALUE = 3, OMNI_TOO_WIDE = 4 };
 
 typedef struct omni_pool omni_pool;
 typedef int omni_body(const omni_call *call, omni_pool *pool);

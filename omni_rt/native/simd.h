@@ -2,7 +2,7 @@
  *
  * LANES             floats in a vector
  * TILE_ROWS x TILE_VECTORS   vectors of sums that the float tile of product.c keeps in registers
- * DOT_TILE_ROWS     rows of x in the int8 tile
+ * DOT_TILE_ROWS x DOT_TILE_VECTORS   the same for the int8 tile
  * BLOCKS_PER_STEP   q8_0 blocks that one dot_step takes; its sums stay in LANES / BLOCKS_PER_STEP lanes per block
  * WEIGHT_BIAS       what the int8 instructions want added to weights (0 or 128); sums then start at a correction
  * vf, vi, vw        vectors of float, int32, and LANES groups of 4 int8
@@ -16,6 +16,11 @@
 #define OMNI_SIMD_H
 
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 INLINE vf vf_load(const float *p) {
     vf x;

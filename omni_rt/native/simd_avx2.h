@@ -4,6 +4,7 @@
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #define DOT_TILE_ROWS 4
+#define DOT_TILE_VECTORS 1
 
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));

@@ -1,9 +1,10 @@
 /* Vectors of 512 bits: AVX-512 F, BW, VL, DQ and VNNI. See simd.h for what each name means. */
 #define LANES 16
 #define BLOCKS_PER_STEP 2
-#define TILE_ROWS 8
+#define TILE_ROWS 14
 #define TILE_VECTORS 2
-#define DOT_TILE_ROWS 8
+#define DOT_TILE_ROWS 6
+#define DOT_TILE_VECTORS 2
 #define WEIGHT_BIAS 128 /* dpbusd is unsigned times signed: weights are moved up by 128, see dot_step */
 
 typedef float vf __attribute__((vector_size(64)));
@@ -18,23 +19,30 @@ static inline vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m51
 static inline vf vf_square_root(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
 static inline float vf_sum(vf x) { return _mm512_reduce_add_ps((__m512)x); }
 
-/* Swap 1, 2, 4, then 8 lanes between rows: lane l of the lower row of a pair keeps its own where bit `step` of l is 0
- * and else takes lane l - step of the upper one; the upper row likewise. */
-static inline void transpose(vf *rows) {
-    for (int step = 1; step < LANES; step *= 2) {
-        vi lower, upper;
-        for (int l = 0; l < LANES; l++) {
-            lower[l] = l & step ? LANES + l - step : l;
-            upper[l] = l & step ? LANES + l : l + step;
-        }
-        for (int i = 0; i < LANES; i++) {
-            if (i & step)
-                continue;
-            __m512 a = (__m512)rows[i], b = (__m512)rows[i + step];
-            rows[i] = (vf)_mm512_permutex2var_ps(a, (__m512i)lower, b);
-            rows[i + step] = (vf)_mm512_permutex2var_ps(a, (__m512i)upper, b);
-        }
+/* Turn blocks of 4 x 4 within quarters of a vector, then the quarters. */
+static inline __attribute__((always_inline)) void transpose(vf *rows) {
+    __m512 a[LANES], b[LANES];
+#define EACH(n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+    EACH(8) {
+        a[2 * i] = _mm512_unpacklo_ps((__m512)rows[2 * i], (__m512)rows[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_ps((__m512)rows[2 * i], (__m512)rows[2 * i + 1]);
     }
+    EACH(4) { /* b[4 i + c]: column c of each quarter, rows 4 i to 4 i + 3 */
+        b[4 * i] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
+        b[4 * i + 1] = _mm512_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
+        b[4 * i + 2] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
+        b[4 * i + 3] = _mm512_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
+    }
+    EACH(4) {
+        __m512 even = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88), odd = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);
+        __m512 even2 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
+        __m512 odd2 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xdd);
+        rows[i] = (vf)_mm512_shuffle_f32x4(even, even2, 0x88);
+        rows[i + 8] = (vf)_mm512_shuffle_f32x4(even, even2, 0xdd);
+        rows[i + 4] = (vf)_mm512_shuffle_f32x4(odd, odd2, 0x88);
+        rows[i + 12] = (vf)_mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+#undef EACH
 }
 
 static inline float half_value(uint16_t half) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))); }

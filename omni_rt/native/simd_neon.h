@@ -2,9 +2,10 @@
 #define LANES 4
 #define BLOCKS_PER_STEP 1
 #define WEIGHT_BIAS 0
-#define TILE_ROWS 8
+#define TILE_ROWS 12
 #define TILE_VECTORS 2
-#define DOT_TILE_ROWS 8
+#define DOT_TILE_ROWS 6
+#define DOT_TILE_VECTORS 2
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
