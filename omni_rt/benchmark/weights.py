@@ -29,6 +29,8 @@ class RandomWeights(Weights):
     def __init__(self, device: Device, *, quant: str | None = None, seed: int = 0) -> None:
         super().__init__(_Nothing(), device, quant=quant)
         self._pool = np.random.default_rng(seed).standard_normal(POOL, np.float32)
+        self._pool.flags.writeable = False
+        self._scaled: dict[float, np.ndarray] = {}
 
     def linear(self, name: str, outputs: int, inputs: int) -> Tensor:
         """Make the weight [outputs, inputs] of a linear layer on the device."""
@@ -51,7 +53,7 @@ class RandomWeights(Weights):
         """Return the view under a longer prefix."""
         view = super().at(prefix)
         assert isinstance(view, RandomWeights)
-        view._pool = self._pool
+        view._pool, view._scaled = self._pool, self._scaled
         return view
 
     def has(self, name: str) -> bool:
@@ -64,17 +66,21 @@ class RandomWeights(Weights):
 
     def array(self, name: str, *shape: int) -> np.ndarray:
         """Return random values float32 [shape]."""
+        if name.endswith(LOGARITHMS):
+            return self._draw(name, shape, 0.01)
+        if len(shape) == 1:
+            return np.float32(1) + self._draw(name, shape, 0.01)
+        return self._draw(name, shape, prod(shape[1:]) ** -0.5)
+
+    def _draw(self, name: str, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+        """Return values of that deviation: where the pool reaches, a view into it."""
+        pool = self._scaled.get(deviation)
+        if pool is None:
+            pool = self._scaled[deviation] = self._pool * np.float32(deviation)
         count = prod(shape)
         start = crc32((self.prefix + name).encode()) % (POOL // 2)
-        values = self._pool[start : start + count]
-        if len(values) < count:
-            values = np.resize(self._pool, count)
-        values = values.reshape(shape)
-        if name.endswith(LOGARITHMS):
-            return values * np.float32(0.01)
-        if len(shape) == 1:
-            return np.float32(1) + values * np.float32(0.01)
-        return values * np.float32(prod(shape[1:]) ** -0.5)
+        values = pool[start : start + count] if start + count <= POOL else np.resize(pool, count)
+        return values.reshape(shape)
 
 
 class _Nothing:
