@@ -71,6 +71,16 @@ def test_numpy_is_timed_beside_c_on_a_cpu(cpu: Device) -> None:
     assert (timing.kernel, timing.numpy_microseconds) == ("numpy", timing.microseconds)
 
 
+def test_a_table_is_uploaded_once_and_other_parts_of_it_are_chosen(cpu: Device) -> None:
+    dims = {"T": 1, "E": 64, "A": 2, "I": 32, "N": 64}
+    dtypes = dict.fromkeys(("h", "w", "weights", "r"), "f32") | {"experts": "i32"}
+    made = call.OpCall(TABLE["expert_down"], dims, dtypes)
+    sets = made.spread(cpu, made.upload(cpu), 1e-6)
+    assert len(sets) == call.MOST_SETS
+    assert len({id(weights) for _, weights, *_ in sets}) == 1 and len({id(h) for h, *_ in sets}) == len(sets)
+    assert len({expert for _, _, experts, *_ in sets for expert in experts.numpy().ravel()}) > 30
+
+
 def test_dtypes_can_be_chosen_where_there_is_a_choice(cpu: Device) -> None:
     found = benchmark.run(cpu, ["silu", "norm_matmul"], seconds=0.01, dtypes=("q8_0",))[1:]
     assert {timing.dtypes.get("w") for timing in found} == {None, "q8_0"}

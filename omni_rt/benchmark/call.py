@@ -1,7 +1,7 @@
 """One call of an op at a size of a real model: its operands, what the NumPy body makes of them, and how to time it.
 
-Operands lie far apart: so many copies that no cache holds them, unless they are small. Each call waits for the one
-before it, as in a decoding step.
+Operands lie far apart: so many sets that no cache holds what they touch, unless they are small. Each call waits for the
+one before it, as in a decoding step.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from omni_rt.ops.contract import DTYPE_CLASSES, Op, Operand
 from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 
 SPREAD = 256 << 20
-"""Bytes over which the operands of a timing are spread, where that takes no more than MOST_COPIES."""
+"""Bytes that a timing touches before it comes back to the first, where that takes no more than MOST_SETS."""
 
-MOST_COPIES = 32
+MOST_SETS = 32
 MOST_SECONDS = 0.1
 """Seconds that one submission may take: drivers reset a GPU that does not answer for two."""
 WARM_SECONDS = 0.2
@@ -47,11 +47,10 @@ class OpCall:
         self.dims = dict(dims)
         self.dtypes = dict(dtypes)
         self.attributes = {name: dims[name] for name in op.attributes if name in dims}
-        self.host = _operands(op, dims, dtypes)
+        self.host = _operands(op, dims, dtypes, 0)
         shapes = [values.shape for values in self.host]
         self.call = op.bind(shapes, [dtypes[operand.name] for operand in op.operands], self.attributes)
         sizes = [sum(plane_bytes(s, dtypes[o.name])) for o, s in zip(op.operands, shapes, strict=True)]
-        self.operand_bytes = sum(sizes)
         shares = [min(op.touched.get(o.name, lambda dims: 1.0)(self.call.dims), 1.0) for o in op.operands]
         read = int(sum(size * share for size, share in zip(sizes, shares, strict=True)))
         written = sum(plane_bytes(o.shape(self.call.dims), o.dtype_class)[0] for o in op.outputs)
@@ -70,6 +69,14 @@ class OpCall:
     def upload(self, device: Device) -> list[Tensor]:
         """Return the operands on a device."""
         return [_upload(device, operand, values, self.dtypes[operand.name]) for operand, values in self._pairs()]
+
+    def upload_others(self, device: Device, first: Sequence[Tensor], seed: int) -> list[Tensor]:
+        """Return other operands; a table of which a call touches only a part stays, as another part is chosen."""
+        others = _operands(self.op, self.dims, self.dtypes, seed, without=tuple(self.op.touched))
+        return [
+            tensor if values is None else _upload(device, operand, values, self.dtypes[operand.name])
+            for operand, tensor, values in zip(self.op.operands, first, others, strict=True)
+        ]
 
     def check(self, device: Device, launch: Launch, what: str) -> list[Tensor]:
         """Compare one call with the NumPy body, roughly, and return its operands.
@@ -92,20 +99,20 @@ class OpCall:
                 raise DeviceError(f"{what} on {device.name} computes {name} wrongly: error {error:.1e}")
         return operands
 
-    def stopwatch(self, device: Device, launch: Launch, copies: Sequence[Sequence[Tensor]]) -> Callable[[], float]:
-        """Return a callable that runs the call once with each copy of its operands; it returns the seconds per call."""
+    def stopwatch(self, device: Device, launch: Launch, sets: Sequence[Sequence[Tensor]]) -> Callable[[], float]:
+        """Return a callable that runs the call once with each set of operands; it returns the seconds per call."""
 
         def step() -> None:
-            for operands in copies:
+            for operands in sets:
                 launch(operands)
 
         run = device.stopwatch(step)
-        return lambda: run() / len(copies)
+        return lambda: run() / len(sets)
 
     def spread(self, device: Device, first: list[Tensor], seconds: float) -> list[list[Tensor]]:
-        """Return copies of the operands to time with, `first` among them, for a call that takes about `seconds`."""
-        count = min(MOST_COPIES, SPREAD // max(self.operand_bytes, 1), MOST_SECONDS / max(seconds, 1e-9))
-        return [first, *(self.upload(device) for _ in range(1, int(count)))]
+        """Return sets of operands to time with, `first` among them, for a call that takes about `seconds`."""
+        count = min(MOST_SETS, SPREAD // max(self.touched_bytes, 1), MOST_SECONDS / max(seconds, 1e-9))
+        return [first, *(self.upload_others(device, first, seed) for seed in range(1, int(count)))]
 
     def _mutated(self, operands: Sequence[Any]) -> list[Any]:
         return [value for o, value in zip(self.op.operands, operands, strict=True) if o.name in self.op.mutates]
@@ -142,15 +149,23 @@ def repeat(stopwatches: Sequence[Callable[[], float]], seconds: float) -> list[l
     return readings
 
 
-def _operands(op: Op, dims: Mapping[str, Any], dtypes: Mapping[str, str]) -> list[np.ndarray]:
-    """Return host values that the dtypes hold: the example's, else random ones that repeat after a while."""
-    rng = np.random.default_rng(0)
+def _operands(
+    op: Op, dims: Mapping[str, Any], dtypes: Mapping[str, str], seed: int, without: Sequence[str] = ()
+) -> list[Any]:
+    """Return host values that the dtypes hold: the example's, else random ones that repeat after a while.
+
+    None stands for those of the operands `without`.
+    """
+    rng = np.random.default_rng(seed)
     given = op.example(rng, dims) if op.example else {}
     pool = rng.standard_normal(POOL, np.float32)
-    values: list[np.ndarray] = []
+    values: list[Any] = []
     for operand in op.operands:
         shape, dtype = operand.shape(dims), dtypes[operand.name]
-        if operand.name in given:
+        made: Any = None
+        if operand.name in without:
+            pass
+        elif operand.name in given:
             made = _as_stored(np.asarray(given[operand.name], np.int32 if dtype == "i32" else np.float32), dtype)
         elif dtype == "i32":
             made = np.zeros(shape, np.int32)

@@ -22,7 +22,7 @@ from omni_rt.tensor import Tensor, plane_bytes
 WORTH = 0.97
 """A variant replaces the default where it takes no more than this share of its time: less may be chance."""
 
-LONGEST_SECONDS = 2.0
+LONGEST_SECONDS = 1.0
 """Calls that take longer are left out: a software adapter would spend minutes on a prompt."""
 
 POSITIONS = ("row_start", "row_count")
@@ -84,17 +84,15 @@ def fitting(device: WebGpuDevice, kernel: Kernel) -> list[Mapping[str, int]]:
 
 def _measure(device: WebGpuDevice, call: OpCall, kernel: Kernel, seconds: float) -> Iterator[Tuned]:
     variants = fitting(device, kernel)
-    copies: list[list[Tensor]] = []
-    stopwatches = []
-    for variant in variants:
-        launch = _launcher(device, call, kernel, variant)
-        operands = call.check(device, launch, f"{kernel.shader} {dict(variant)}")
-        if not copies:
-            single = call.stopwatch(device, launch, [operands])()
-            if single > LONGEST_SECONDS:
-                return
-            copies = call.spread(device, operands, single)
-        stopwatches.append(call.stopwatch(device, launch, copies))
+    launches = [_launcher(device, call, kernel, variant) for variant in variants]
+    first = call.upload(device)
+    single = call.stopwatch(device, launches[0], [first])()
+    if single > LONGEST_SECONDS:
+        return
+    for variant, launch in zip(variants, launches, strict=True):
+        call.check(device, launch, f"{kernel.shader} {dict(variant)}")
+    sets = call.spread(device, first, single)
+    stopwatches = [call.stopwatch(device, launch, sets) for launch in launches]
     readings = repeat(stopwatches, seconds)
     sizes = {name: call.call.dims[name] for name in kernel.uniforms if name not in POSITIONS}
     at = {name: size for name, size in sizes.items() if type(size) is int}

@@ -16,6 +16,9 @@ LONGEST_GATED = (1024, 2048, 3072, 4096)
 GATED_ROUNDING = Tolerance(nmse=4e-3, peak=0.2)
 """As INT8_ROUNDING, but far below 0 silu(v) falls as exp(v): it multiplies the relative error of v by |v|."""
 
+LONGEST_OF_HALF_TEAMS = 2048
+"""Row length up to which teams of 16 lanes are a choice: a lane holds its share of a row, and runs out of registers."""
+
 MANY_ITEMS = 16384
 """Items from which on a team takes more of them in turn: the workgroups of a vocabulary would not fit a GPU at once."""
 
@@ -55,7 +58,8 @@ def int8_kernels(
                 return fits and least <= items(c) <= most and takes(c)
 
             variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
-            variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in turns[:2]]
+            if longest <= LONGEST_OF_HALF_TEAMS:
+                variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in turns[:2]]
             variants.append({"WG": 512, "TEAM": 32, "ITEMS": turns[0], "MOST": longest})
             kernel = Kernel(
                 shader,

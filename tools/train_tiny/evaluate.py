@@ -41,14 +41,6 @@ def message(item: Item, noise: np.ndarray | None = None) -> dict[str, object]:
     return user(*parts)
 
 
-def noise_at(clip: np.ndarray, decibels: float, generator: np.random.Generator) -> np.ndarray:
-    """Return noise for a clip, with a spectrum that falls by 3 dB an octave, at a ratio of speech to noise."""
-    spectrum = np.fft.rfft(generator.normal(size=len(clip)))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 4)), len(clip))
-    level = np.sqrt(np.mean(clip**2) / 10 ** (decibels / 10) / np.mean(noise**2))
-    return (noise * level).astype(np.float32)
-
-
 def answers(omni: OmniOrchestrator, items: Iterable[Item], decibels: float | None = None) -> list[tuple[Item, str]]:
     """Return each item with the model's reply."""
     generator = np.random.default_rng(held_out.SEED)
@@ -56,7 +48,7 @@ def answers(omni: OmniOrchestrator, items: Iterable[Item], decibels: float | Non
     for item in items:
         noise = None
         if decibels is not None and item.clip is not None:
-            noise = noise_at(item.clip, decibels, generator)
+            noise = held_out.noise_at(item.clip, decibels, generator)
         found.append((item, omni.chat([message(item, noise)]).text))
     return found
 

@@ -106,6 +106,14 @@ def seen(count: int) -> list[Item]:
     return items
 
 
+def noise_at(clip: np.ndarray, decibels: float, generator: np.random.Generator) -> np.ndarray:
+    """Return noise for a clip, with a spectrum that falls by 3 dB an octave, at a ratio of speech to noise."""
+    spectrum = np.fft.rfft(generator.normal(size=len(clip)))
+    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 4)), len(clip))
+    level = np.sqrt(np.mean(clip**2) / 10 ** (decibels / 10) / np.mean(noise**2))
+    return (noise * level).astype(np.float32)
+
+
 def write(directory: Path) -> None:
     """Write the set that travels with the tests."""
     items = [*transcripts(80), *commands(70), *questions(70)]
