@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any
 
@@ -156,11 +156,9 @@ def _operands(
 
     None stands for those of the operands `without`.
     """
-    rng = np.random.default_rng(seed)
-    given = op.example(rng, dims) if op.example else {}
-    pool = rng.standard_normal(POOL, np.float32)
+    given = op.example(np.random.default_rng(seed), dims) if op.example else {}
     values: list[Any] = []
-    for operand in op.operands:
+    for place, operand in enumerate(op.operands):
         shape, dtype = operand.shape(dims), dtypes[operand.name]
         made: Any = None
         if operand.name in without:
@@ -170,9 +168,22 @@ def _operands(
         elif dtype == "i32":
             made = np.zeros(shape, np.int32)
         else:
-            made = np.resize(_as_stored(np.roll(pool, len(values) * STEP), dtype), prod(shape)).reshape(shape)
+            made = _random(prod(shape), (place + seed * len(op.operands)) * STEP, dtype).reshape(shape)
         values.append(made)
     return values
+
+
+def _random(count: int, start: int, dtype: str) -> np.ndarray:
+    """Return `count` values of the pool from `start` on, as a dtype holds them."""
+    start %= POOL // 2
+    if count <= POOL // 2:
+        return _as_stored(_pool()[start : start + count], dtype)
+    return np.resize(_as_stored(np.roll(_pool(), -start), dtype), count)
+
+
+@cache
+def _pool() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(POOL, np.float32)
 
 
 def _as_stored(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -51,16 +51,19 @@ class Tuned:
         return entry | times
 
 
-def tune(device: WebGpuDevice, names: Sequence[str] = (), *, seconds: float = 0.2) -> Iterator[Tuned]:
-    """Yield what was measured, by kernel and size; `names` restricts it to these ops and kernels.
+def tune(
+    device: WebGpuDevice, names: Sequence[str] = (), *, seconds: float = 0.2, dtypes: Sequence[str] = ()
+) -> Iterator[Tuned]:
+    """Yield what was measured, by kernel and size.
 
-    Each variant is timed for `seconds` or more. Raises DeviceError when one computes something wrong.
+    `names` restricts it to these ops and kernels, `dtypes` to such weights and caches. Each variant is timed for
+    `seconds` or more. Raises DeviceError when one computes something wrong.
     """
     for name, op in sorted(TABLE.items()):
         for dims in op.bench:
-            for dtypes in dtype_choices(op, dims):
-                kernels = [k for k in _choices(device, op, dims, dtypes) if not names or {name, k.shader} & set(names)]
-                call = OpCall(op, dims, dtypes) if kernels else None
+            for chosen in dtype_choices(op, dims, dtypes):
+                kernels = [k for k in _choices(device, op, dims, chosen) if not names or {name, k.shader} & set(names)]
+                call = OpCall(op, dims, chosen) if kernels else None
                 for kernel in kernels:
                     assert call is not None
                     yield from _measure(device, call, kernel, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from omni_rt.command.bench_kernels import isa, tune
+from omni_rt.command.bench_kernels import dtype_option, isa, tune
 from omni_rt.command.options import device_option, open_named, report_options
 from omni_rt.command.report import Report, table
 
@@ -106,13 +106,7 @@ Examples:
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--seconds", type=click.FloatRange(0.01, 60), default=1.0, show_default=True, help="Time for each size.")
-@click.option(
-    "--dtype",
-    "dtypes",
-    type=click.Choice(["f32", "f16", "q8_0"]),
-    multiple=True,
-    help="Only with weights and caches like this; may be repeated.",
-)
+@dtype_option
 @device_option
 @report_options
 def bench_ops(names: tuple[str, ...], seconds: float, dtypes: tuple[str, ...], device: str, report: Report) -> None:

@@ -15,6 +15,11 @@ from omni_rt.command.options import device_option, open_named, report_options
 from omni_rt.command.report import Report, table
 from omni_rt.errors import DeviceError
 
+dtype_option = click.option(
+    "--dtype", "dtypes", type=click.Choice(["f32", "f16", "q8_0"]), multiple=True,
+    help="Only with weights and caches like this; may be repeated.",
+)  # fmt: skip
+
 
 @click.command(
     epilog="""\b
@@ -97,9 +102,12 @@ Examples:
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.2, show_default=True, help="For each variant.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table there instead.")
+@dtype_option
 @device_option
 @report_options
-def tune(names: tuple[str, ...], seconds: float, output: Path | None, device: str, report: Report) -> None:
+def tune(
+    names: tuple[str, ...], seconds: float, output: Path | None, dtypes: tuple[str, ...], device: str, report: Report
+) -> None:
     """Time every variant of every kernel on this machine's GPU, and remember which is fastest at which size.
 
     NAMEs are ops or kernels. Results are checked before they are timed. The table goes to ~/.cache/omni-rt/tuned, from
@@ -117,7 +125,7 @@ def tune(names: tuple[str, ...], seconds: float, output: Path | None, device: st
         if not isinstance(opened, WebGpuDevice):
             raise click.UsageError("there is nothing to tune on a CPU: name a GPU with --device, e.g. --device wgpu")
         found = []
-        for tuned in benchmark.tune(opened, names, seconds=seconds):
+        for tuned in benchmark.tune(opened, names, seconds=seconds, dtypes=dtypes):
             found.append(tuned)
             if report.as_json:
                 report.result(asdict(tuned) | {"device": opened.name, "commit": revision()})
