@@ -164,6 +164,54 @@ KINDS: dict[str, Damage] = {
 }  # fmt: skip
 """Ways to damage a file; each makes a file that must be refused."""
 
+SAYS = {
+    "another magic": "the magic is",
+    "another version": "the version is",
+    "a huge number of tensors": "the number of tensors is .* at most",
+    "a huge number of keys": "keys is .* at most",
+    "tensors that are not there": "the number of tensors is .* bytes are left",
+    "keys that are not there": "the number of keys is .* bytes are left",
+    "a key of huge length": "name of key .* at most",
+    "a key longer than the file": "name of key .* bytes are left",
+    "a key without a name": "has no name",
+    "a key twice": "occurs twice",
+    "a key that is not UTF-8": "not UTF-8",
+    "an unknown type of value": "the type of 'k' is",
+    "a flag that is neither": "is a bool of",
+    "a text of huge length": "the length of the value of 'k' is .* at most",
+    "a text longer than the file": "the length of the value of 'k' is .* bytes are left",
+    "a text that is not UTF-8": "not UTF-8",
+    "an unknown type of items": "the item type of 'k' is",
+    "an array of arrays": "arrays of arrays",
+    "an array of huge length": "number of items of 'k' is .* at most",
+    "an array longer than the file": "number of items of 'k' is .* bytes are left",
+    "texts in an array that are too long": "the length of item 1 of 'k' is",
+    "no alignment": "general.alignment is",
+    "an odd alignment": "general.alignment is",
+    "an alignment that is no number": "general.alignment is",
+    "a tensor without a name": "has no name",
+    "a tensor name of huge length": "name of tensor 0 is .* at most",
+    "a tensor name that is not UTF-8": "not UTF-8",
+    "a tensor twice": "occurs twice",
+    "too many dimensions": "dimensions, at most 4",
+    "a huge number of dimensions": "dimensions, at most 4",
+    "dimensions that overflow": "more than can be indexed",
+    "dimensions that overflow behind a zero": "can be indexed",
+    "an unknown type of tensor": "the type of tensor .* known are",
+    "a type that is not read": "this build reads",
+    "rows that are no whole blocks": "rows come in 32s",
+    "blocks without a row": "rows come in 32s",
+    "an offset off the alignment": "no multiple of the alignment",
+    "an offset behind the file": "it is cut short",
+    "an offset that overflows": "it is cut short",
+    "tensors that overlap": "overlaps",
+    "a gap between tensors": "a gap behind",
+    "a larger tensor than the file": "it is cut short",
+    "cut data": "it is cut short",
+    "something behind the data": "is the last, but the file ends",
+}
+"""What the refusal of a kind says; the others are refused where chance leads the reader."""
+
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
     """Return a file with a few random changes: bytes, numbers, pieces cut out, doubled or moved, or a cut end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from omni_rt.errors import ModelFormatError, OmniError, UnsupportedError
 from omni_rt.io.gguf import GgufFile
 from omni_rt.io.gguf_writer import GgufWriter, Planned
 from omni_rt.quant import Quantised
-from tests.gguf_damage import GOOD, KINDS, mutate
+from tests.gguf_damage import GOOD, KINDS, SAYS, mutate
 
 SECONDS, BYTES = 0.05, 64 << 20
 PER_KIND = 5
@@ -116,10 +117,13 @@ def test_a_damaged_file_is_refused_quickly_and_in_little_memory(tmp_path: Path, 
         path.write_bytes(KINDS[kind](random.Random(seed)).content())
         tracemalloc.start()
         started = time.process_time()
-        with pytest.raises((ModelFormatError, UnsupportedError), match=r"damaged\.gguf: (at byte \d+|tensor|is shor)"):
+        with pytest.raises(
+            (ModelFormatError, UnsupportedError), match=r"damaged\.gguf: (at byte \d+|tensor|is shor)"
+        ) as e:
             GgufFile(path)
         took, peak = time.process_time() - started, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert re.search(SAYS.get(kind, "damaged"), str(e.value)), f"seed {seed}: {e.value}"
         assert took <= SECONDS and peak <= BYTES, f"seed {seed}: {took:.3f} s, {peak} bytes"
 
 

@@ -182,6 +182,36 @@ def test_what_a_model_reads_exactly_is_stored_exactly(
     assert {n: stored_type(n, shapes[n]) for n in Spy.exactly} == dict.fromkeys(Spy.exactly, "F32")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("thinker.model.layers.0.mlp.experts.3.gate_proj.weight", (768, 2048), "Q8_0"),
+        ("thinker.lm_head.weight", (152064, 2048), "Q8_0"),
+        ("thinker.visual.blocks.0.mlp.linear_fc2.weight", (1152, 4304), "F16"),
+        ("thinker.visual.patch_embed.proj.weight", (1152, 3, 2, 16, 32), "F16"),
+        ("thinker.visual.pos_embed.weight", (2304, 1152), "F32"),
+        ("thinker.audio_tower.conv2d2.weight", (480, 480, 3, 3), "F16"),
+        ("thinker.model.embed_tokens.weight", (152064, 2048), "F16"),
+        ("talker.code_predictor.model.codec_embedding.3.weight", (2048, 1024), "F16"),
+        ("talker.model.text_embedding.weight", (151936, 2048), "F16"),
+        ("talker.model.layers.0.mlp.gate.weight", (128, 1024), "F32"),
+        ("talker.model.layers.0.mlp.shared_expert_gate.weight", (1, 1024), "F32"),
+        ("talker.model.layers.0.input_layernorm.weight", (1024,), "F32"),
+        ("code2wav.code_embedding.weight", (32768, 1024), "F32"),
+        ("code2wav.decoder.1.block.1.conv.weight", (1536, 768, 32), "F16"),
+        ("code2wav.pre_transformer.layers.0.self_attn_layer_scale.scale", (1024,), "F32"),
+        ("decoder.quantizer.rvq_first.vq.layers.0._codebook.embedding_sum", (2048, 256), "F32"),
+        ("decoder.decoder.0.conv.weight", (1536, 1024, 7), "F16"),
+        ("encoder.downsample.conv.weight", (512, 512, 4), "F32"),
+        ("encoder.encoder_transformer.layers.0.mlp.fc1.weight", (2048, 512), "Q8_0"),
+        ("speaker_encoder.fc.weight", (1024, 3072, 1), "F32"),
+    ],
+)
+def test_the_policy_gives_each_kind_of_tensor_its_type(name: str, shape: tuple[int, ...], kind: str) -> None:
+    assert stored_type(name, shape) == kind
+    assert stored_type(name, shape, "f16") == ("F16" if kind == "Q8_0" else kind)
+
+
 def test_names_of_files_are_short_and_turn_back() -> None:
     codec = SafetensorsCheckpoint(TTS / "speech_tokenizer").names()
     base = SafetensorsCheckpoint(TTS / "tiny-0b6-base").names()

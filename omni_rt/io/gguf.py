@@ -227,13 +227,13 @@ class _Header:
         for name, kind, shape, offset, size in found:
             if name in entries:
                 raise self.fail(self.at, f"tensor {name!r} occurs twice")
-            entries[name] = GgufEntry(kind, shape, start + offset, start + offset + size)
+            entry = GgufEntry(kind, shape, start + offset, start + offset + size)
+            if entry.end > self.size:
+                fault = f"tensor {name!r} ends at byte {entry.end}, the file at {self.size}: it is cut short"
+                raise self.fail(entry.begin, fault)
+            entries[name] = entry
         reached, before = start, "the header"
         for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
-            if entry.end > self.size:
-                raise self.fail(
-                    entry.begin, f"tensor {name!r} ends at byte {entry.end}, the file at {self.size}: it is cut short"
-                )
             if entry.begin != -(-reached // alignment) * alignment:
                 fault = "overlaps" if entry.begin < reached else "leaves a gap behind"
                 raise self.fail(entry.begin, f"tensor {name!r} {fault} {before}, which ends at {reached}")
