@@ -240,6 +240,9 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
     found = json.loads(done.out)
     assert len(found["stages"]) == (10 if not arguments else 1)
     assert all(stage["milliseconds"] > 0 for stage in found["stages"])
+    prompts = [stage for stage in found["stages"] if "prompt of 64" in stage["name"]]
+    assert [stage["unit"] for stage in prompts] == (["token"] if not arguments else [])
+    assert all(stage["per_second"] == pytest.approx(64000 / stage["milliseconds"]) for stage in prompts)
     assert found["read_gb_per_s"] > 0 and not found["fallbacks"]
 
 

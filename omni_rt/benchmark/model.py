@@ -49,9 +49,10 @@ MOST_STEPS = 4096
 
 @dataclass(frozen=True)
 class Stage:
-    """One measured stage: milliseconds of wall time per `unit`, its dispatches, and the bytes it must read.
+    """One measured stage: milliseconds of wall time of a run, its dispatches, and the bytes it must read.
 
-    `gpu_milliseconds` are those between the first dispatch of the unit and its last, by the GPU's own clock.
+    A run makes `count` of what `unit` names. `gpu_milliseconds` are those between its first dispatch and its last, by
+    the GPU's own clock.
     """
 
     name: str
@@ -60,6 +61,12 @@ class Stage:
     dispatches: float | None = None
     nbytes: int | None = None
     gpu_milliseconds: float | None = None
+    count: int = 1
+
+    @property
+    def per_second(self) -> float:
+        """How many of its units a second sees."""
+        return 1000 * self.count / self.milliseconds
 
     @property
     def gigabytes_per_second(self) -> float | None:
@@ -86,7 +93,7 @@ class Measurement:
         """Return the measurement as plain data."""
         data = asdict(self)
         for stage, entry in zip(self.stages, data["stages"], strict=True):
-            entry["per_second"] = 1000 / stage.milliseconds
+            entry["per_second"] = stage.per_second
             entry["gb_per_s"] = stage.gigabytes_per_second
         return data
 
@@ -152,8 +159,9 @@ class Clock:
         *,
         step: Callable[[], object] | None = None,
         steady: bool = False,
+        count: int = 1,
     ) -> Stage:
-        """Measure a stage that can be repeated at will.
+        """Measure a stage that can be repeated at will and makes `count` units each time.
 
         `step` issues what the GPU does for it, to be timed there. In a `steady` stage no run waits for the one before.
         """
@@ -168,7 +176,7 @@ class Clock:
         if step is not None and self.device.kind == "wgpu":
             watch = self.device.stopwatch(step)
             gpu = 1000 * median(watch() for _ in range(GPU_RUNS))
-        return Stage(name, unit, time_ms, issued, nbytes, gpu)
+        return Stage(name, unit, time_ms, issued, nbytes, gpu, count)
 
 
 def decode_bytes(decoder: Decoder, positions: int) -> int:
@@ -195,7 +203,7 @@ def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     ids = np.random.default_rng(0).integers(0, thinker.config.vocabulary, max(context, rows)).tolist()
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
-    stages = [clock.stage(f"thinker, prompt of {rows}", "prompt", partial(thinker.prefill, prompt))]
+    stages = [clock.stage(f"thinker, prompt of {rows}", "token", partial(thinker.prefill, prompt), count=rows)]
     prefill = thinker.prefill(prompt)
     thinker.cache.clear()
     thinker.cache.extend(context)

@@ -76,7 +76,8 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
     random = np.random.default_rng(0)
     rows = random.standard_normal((PROMPT_ROWS + 1, talker.width)).astype(np.float32)
     positions = np.arange(len(rows), dtype=np.float32)[None]
-    measured = [clock.stage(f"talker, prompt of {PROMPT_ROWS}", "prompt", partial(talker.run, rows, positions))]
+    prompt = partial(talker.run, rows, positions)
+    measured = [clock.stage(f"talker, prompt of {PROMPT_ROWS}", "row", prompt, count=PROMPT_ROWS)]
     talker.run(rows[:9], positions[:, :9])
     talker.cache.extend(max(context - 9, 0))
 

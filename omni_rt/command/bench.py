@@ -81,7 +81,7 @@ def model(
                 stage.name,
                 f"{stage.milliseconds:.2f}",
                 "-" if stage.gpu_milliseconds is None else f"{stage.gpu_milliseconds:.2f}",
-                f"{1000 / stage.milliseconds:.1f} {stage.unit}s",
+                f"{stage.per_second:.1f} {stage.unit}s",
                 "-" if stage.dispatches is None else f"{stage.dispatches:.0f}",
                 "-" if stage.nbytes is None else f"{stage.nbytes / 1e6:.1f}",
                 "-" if rate is None else f"{rate:.2f}",
