@@ -1,5 +1,6 @@
 // seen_keys, fill_query: the query of attend_run is one row of a fused projection, whose heads are normalised and rotated on the
-// way; the workgroup whose run ends with the newest position writes its key and value first. The caller binds qkv, q_norm,
+// way; the workgroups whose runs end with the newest position write its key and value first, each for itself: all write the
+// same, and read it behind a barrier. The caller binds qkv, q_norm,
 // k_norm, table (arrays of vec4), cache_k, cache_v (f16, four to a vec2<u32>), length; params has S, G, D (a multiple of
 // 8), H, epsilon, scale, window.
 
@@ -21,14 +22,15 @@ fn packed(value: vec4<f32>) -> vec2<u32> {
 }
 
 fn fill_query(t: u32, g: u32, newest: bool, lane: u32) {
-  let repeat = params.H / params.G;
+  let repeat = min(REPEAT, params.H / params.G);
+  let key_head = g * repeat / (params.H / params.G);
   let width = params.D / 4u;
   let c = lane % width;
   let partner = (c + width / 2u) % width;
   let source = (g * repeat + min(lane / width, repeat - 1u)) * width;
   let own = qkv[source + c];
   let other = qkv[source + partner];
-  let key_source = (params.H + g) * width;
+  let key_source = (params.H + key_head) * width;
   let key = qkv[key_source + c];
   let other_key = qkv[key_source + partner];
   let value = qkv[key_source + params.G * width + c];
@@ -49,7 +51,7 @@ fn fill_query(t: u32, g: u32, newest: bool, lane: u32) {
     query[lane] = params.scale * rotated(own * q_norm[c], other * q_norm[partner], c, factor);
   }
   if (newest && lane < width) {
-    let place = ((u32(length[0]) - 1u) % params.S * params.G + g) * width + c;
+    let place = ((u32(length[0]) - 1u) % params.S * params.G + key_head) * width + c;
     cache_k[place] = packed(rotated(key * k_norm[c], other_key * k_norm[partner], c, key_factor));
     cache_v[place] = packed(value);
   }
