@@ -7,7 +7,7 @@ time with its results on the host. Bytes are those of the weights that a step mu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -40,6 +40,9 @@ GREEDY_AGAIN = Sampling(top_k=1)
 
 PROMPT_ROWS, LONGEST_PROMPT = 64, 2048
 """Least and most rows of the prompt whose prefill is timed: as many as the context has positions in between."""
+
+REPLY_TOKENS = 100
+"""Tokens of the reply that is timed: positions stay near the context asked for. The first comes of the prompt."""
 
 GPU_RUNS = 50
 
@@ -204,18 +207,28 @@ def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
     stages = [clock.stage(f"thinker, prompt of {rows}", "token", partial(thinker.prefill, prompt), count=rows)]
-    prefill = thinker.prefill(prompt)
-    thinker.cache.clear()
-    thinker.cache.extend(context)
     behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
-    tokens = thinker.generate(behind, prefill, max_new_tokens=MOST_STEPS, sampling=GREEDY)
-    next(tokens)  # picked from the prefill; those that follow are decoded
     nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
+    prefill = thinker.prefill(prompt)
 
     def step() -> Tensor:
         return thinker._decode(GREEDY, thinker.cache.parts)
 
-    stages.append(clock.stage("thinker, decoding", "token", partial(next, tokens), nbytes, step=step, steady=True))
+    def reply() -> None:
+        thinker.cache.clear()
+        thinker.cache.extend(context)
+        tokens = thinker.generate(behind, prefill, max_new_tokens=REPLY_TOKENS, sampling=GREEDY)
+        assert sum(1 for _ in tokens) == REPLY_TOKENS
+
+    whole = clock.stage("thinker, decoding", "token", reply, step=step, steady=True)
+    stages.append(
+        replace(
+            whole,
+            milliseconds=whole.milliseconds / REPLY_TOKENS,
+            dispatches=None if whole.dispatches is None else whole.dispatches / REPLY_TOKENS,
+            nbytes=nbytes,
+        )
+    )
     again = thinker.generate(prompt, thinker.prefill(prompt), max_new_tokens=2, sampling=GREEDY_AGAIN)
     assert len(list(again)) == 2
     return stages
