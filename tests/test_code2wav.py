@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError, ModelFormatError
 from omni_rt.models import waveform
@@ -21,7 +22,7 @@ from tests.reference import Reference, assert_close
 
 TOLERANCE = 3e-4
 STREAMED = 1e-5
-"""How far a stream may be from the whole; twice that for random codes, some of which are louder."""
+"""How far a stream may be from the whole, however loud: the bits are the same, but for a last one on NumPy."""
 RELEASE = WaveformShape(1024, (2, 2), (8, 5, 4, 3), 1536, looks_ahead=True)
 
 
@@ -42,16 +43,6 @@ def streamed(model: Code2Wav, codes: np.ndarray, sizes: list[int]) -> np.ndarray
     assert cuts[-1] == codes.shape[1]
     pieces = [stream.push(codes[:, start:stop]) for start, stop in pairwise(cuts)]
     return np.concatenate([*pieces, stream.finish()])
-
-
-@pytest.fixture(scope="module")
-def streamed_within(reference: Reference, code2wav: Code2Wav) -> float:
-    """How far a stream may be from the whole: 1e-5, or what float32 rounding does to this checkpoint if that is more.
-
-    The distance of two correct implementations, the reference's and ours, says how much that is.
-    """
-    expected = reference["code2wav_long.wav"].reshape(-1)
-    return max(STREAMED, 1.5 * float(np.abs(code2wav(reference["code2wav_long.codes"]).waveform - expected).max()))
 
 
 def even(frames: int, size: int) -> list[int]:
@@ -118,29 +109,43 @@ def run_stages(model: Code2Wav, codes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 300])
-def test_a_stream_equals_the_whole(code2wav: Code2Wav, reference: Reference, streamed_within: float, size: int) -> None:
+def test_a_stream_equals_the_whole(code2wav: Code2Wav, reference: Reference, size: int) -> None:
     codes = reference["code2wav_long.codes"]
     whole = code2wav(codes).waveform
     got = streamed(code2wav, codes, even(codes.shape[1], size))
     assert len(got) == len(whole)
-    assert np.abs(got - whole).max() <= streamed_within
+    assert np.abs(got - whole).max() <= STREAMED
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("quant", [None, "q8_0"])
+def test_a_stream_of_random_codes_equals_the_whole(reference: Reference, device: Device, quant: str | None) -> None:
+    """Codes that no model would put together are the loudest."""
+    model = load(reference, device, quant=quant)
+    codes = random_codes(model, 10, 8)
+    assert np.abs(streamed(model, codes, [1, 2, 3, 1, 3]) - model(codes).waveform).max() <= STREAMED
+
+
+def test_a_stream_equals_the_whole_without_the_bodies_in_c(reference: Reference) -> None:
+    model = load(reference, open_device("cpu", level="numpy"))
+    codes = random_codes(model, 12, 9)
+    assert np.abs(streamed(model, codes, [1, 1, 7, 3]) - model(codes).waveform).max() <= STREAMED
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_stream_in_uneven_pieces_equals_the_whole(reference: Reference, cpu: Device, seed: int) -> None:
     """Pieces of any length, empty ones among them, over many windows and around the cache's ring."""
     model, frames = load(reference, cpu, chunk=9), 29
     codes = random_codes(model, frames, seed)
     cuts = np.sort(np.random.default_rng(seed).integers(0, frames + 1, 9))
     sizes = np.diff([0, *cuts, frames]).tolist()
-    assert np.abs(streamed(model, codes, sizes) - model(codes).waveform).max() <= 2 * STREAMED
+    assert np.abs(streamed(model, codes, sizes) - model(codes).waveform).max() <= STREAMED
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 13])
 def test_the_size_of_internal_chunks_does_not_show(reference: Reference, cpu: Device, chunk: int) -> None:
     model = load(reference, cpu)
     codes = random_codes(model, 40, 5)
-    assert np.abs(load(reference, cpu, chunk=chunk)(codes).waveform - model(codes).waveform).max() <= 2 * STREAMED
+    assert np.abs(load(reference, cpu, chunk=chunk)(codes).waveform - model(codes).waveform).max() <= STREAMED
 
 
 def test_views_and_copies_of_the_last_rows_are_the_same(
@@ -197,7 +202,7 @@ def test_without_look_ahead_nothing_is_lost(reference: Reference, cpu: Device) -
     codes = random_codes(model, 20, 7)
     whole = model(codes).waveform
     assert whole.shape == (1920 * 20,)
-    assert np.abs(streamed(model, codes, [1] * 20) - whole).max() <= 2 * STREAMED
+    assert np.abs(streamed(model, codes, [1] * 20) - whole).max() <= STREAMED
     reach = 1920 * 14  # how far the zeros before the stream are seen
     assert np.abs(whole[555 + reach :] - ahead(codes).waveform[reach:]).max() <= TOLERANCE
 

@@ -18,12 +18,12 @@ PIECES = ((0, 1), (1, 2), (3, 5), (8, 17), (25, 40), (65, 128), (193, 107))
 """First row and number of rows of the calls that together cover ROWS rows."""
 
 
-@pytest.fixture(scope="module", params=["numpy", "wgpu"])
+@pytest.fixture(scope="module", params=["cpu", "numpy", "wgpu"])
 def steady(request: pytest.FixtureRequest) -> Device:
-    """The CPU without its C bodies, and the GPU."""
+    """Each device, and the CPU without its C bodies."""
     if request.param == "numpy":
         return open_device("cpu", level="numpy")
-    device: Device = request.getfixturevalue("gpu")
+    device: Device = request.getfixturevalue("cpu" if request.param == "cpu" else "gpu")
     return device
 
 
