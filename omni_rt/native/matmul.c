@@ -1,4 +1,4 @@
-/* matmul and matmul_add. Uniforms: T, N, K; matmul_add also R. Compiled once per level. */
+/* matmul and matmul_add. Uniforms: T, N, K, as_rows; matmul_add also R. Compiled once per level. */
 
 typedef struct {
     weight_rows w;
@@ -61,16 +61,17 @@ static void matmul_int8_task(void *context, int64_t chunk, int worker) {
     }
 }
 
-/* y = x . w + start, on all threads; int8 says that x is rounded to int8 first. */
-static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t n, const float *start,
-                      int64_t start_stride, float *y, int int8) {
+/* y = x . w + start, on all threads; int8 says that x is rounded to int8 first. The two ways with q8_0 weights add up in
+ * different orders: `judged` are the rows by which one is chosen. */
+static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t judged, int64_t n,
+                      const float *start, int64_t start_stride, float *y, int int8) {
     int64_t k = w.k;
     matmul_job job = {w, {x, NULL, k}, t, n, 0, 1, t, start, start_stride, y, pool};
     if (!t || !n)
         return OMNI_DONE;
     if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
         return OMNI_NO_MEMORY;
-    if (w.kind == WEIGHT_Q8_0 && t <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
+    if (w.kind == WEIGHT_Q8_0 && judged <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
         job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));
         omni_parallel(pool, matmul_few_task, &job, omni_divide_up(n, job.step));
         return OMNI_DONE;
@@ -90,12 +91,13 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
 }
 
 static int matmul_kind(const omni_call *call, omni_pool *pool, weight_kind kind, int add, int int8) {
-    int64_t t = call->uniforms[0].i, n = call->uniforms[1].i, k = call->uniforms[2].i;
+    int64_t t = call->uniforms[0].i, n = call->uniforms[1].i, k = call->uniforms[2].i, as_rows = call->uniforms[3].i;
     int scales = kind == WEIGHT_Q8_0;
     weight_rows w = {kind, call->planes[1], scales ? call->planes[2] : NULL, k};
     const float *start = add ? call->planes[2 + scales] : NULL;
-    int64_t start_stride = add && call->uniforms[3].i > 1 ? n : 0;
-    return matmul_run(pool, w, call->planes[0], t, n, start, start_stride, call->outputs[0], int8);
+    int64_t start_stride = add && call->uniforms[4].i > 1 ? n : 0;
+    int64_t judged = as_rows ? as_rows : t;
+    return matmul_run(pool, w, call->planes[0], t, judged, n, start, start_stride, call->outputs[0], int8);
 }
 
 #define MATMUL(name, kind, add, int8)                                                                                  \

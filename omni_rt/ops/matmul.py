@@ -139,7 +139,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
 @op(
     "x[T, K], w[N, K]:weight -> y[T, N]",
     kernels=_kernels("matmul", ("T", "N", "K", "row_start", "row_count")),
-    natives=_natives("matmul", ("T", "N", "K")),
+    natives=_natives("matmul", ("T", "N", "K", "as_rows")),
     domain=(
         *int8_calls("K", "N", T=1),
         {"T": 1, "N": 31, "K": 2048},
@@ -178,7 +178,7 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
 @op(
     "x[T, K], w[N, K]:weight, r[R, N] -> y[T, N]",
     kernels=_kernels("matmul_add", ("T", "N", "K", "R", "row_start", "row_count")),
-    natives=_natives("matmul_add", ("T", "N", "K", "R")),
+    natives=_natives("matmul_add", ("T", "N", "K", "as_rows", "R")),
     domain=(
         *int8_calls("K", "N", T=1, R=1),
         {"T": 1, "N": 31, "K": 2048, "R": 1},
