@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,21 @@ def nmse(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
+def opened() -> Iterator[Callable[[str, str], Device]]:
+    """Opens a device of a kind, with activations in q8 or f32, once for all tests."""
+    devices: dict[tuple[str, str], Device] = {}
+
+    def get(kind: str, activations: str) -> Device:
+        if (kind, activations) not in devices:
+            devices[kind, activations] = open_device(kind, strict=True, activations=activations)
+        return devices[kind, activations]
+
+    yield get
+    for device in devices.values():
+        device.close()
+
+
+@pytest.fixture(scope="module")
 def directories(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     """Each model's original and quantised directory."""
     root = tmp_path_factory.mktemp("precision")
@@ -126,10 +141,15 @@ def directories(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.mark.parametrize("kind", ["cpu", "wgpu"])
 @pytest.mark.parametrize("name", MODELS)
 def test_quantised_stages_stay_near_those_in_f32(
-    directories: dict[str, tuple[Path, Path]], reference: Reference, name: str, kind: str, activations: str
+    directories: dict[str, tuple[Path, Path]],
+    reference: Reference,
+    opened: Callable[[str, str], Device],
+    name: str,
+    kind: str,
+    activations: str,
 ) -> None:
-    with open_device(kind, strict=True, activations=activations) as device:
-        exact, coarse = (stages(load(directory, device), reference) for directory in directories[name])
+    device = opened(kind, activations)
+    exact, coarse = (stages(load(directory, device), reference) for directory in directories[name])
     errors = {stage: nmse(coarse[stage], exact[stage]) for stage in exact}
     listed = ", ".join(f"{stage} {error:.1e}" for stage, error in errors.items())
     print(f"\n{name}, {kind}, activations {activations}: {listed}")
@@ -143,12 +163,15 @@ def test_quantised_stages_stay_near_those_in_f32(
 @pytest.mark.parametrize("kind", ["cpu", "wgpu"])
 @pytest.mark.parametrize("name", MODELS)
 def test_with_f32_activations_the_result_is_that_of_the_dequantised_weights(
-    directories: dict[str, tuple[Path, Path]], reference: Reference, name: str, kind: str
+    directories: dict[str, tuple[Path, Path]],
+    reference: Reference,
+    opened: Callable[[str, str], Device],
+    name: str,
+    kind: str,
 ) -> None:
     _, quantised = directories[name]
-    with open_device(kind, strict=True, activations="f32") as device:
-        blocks = stages(load(quantised, device), reference)
-        values = stages(load(quantised, device, dequantised=True), reference)
+    blocks = stages(load(quantised, opened(kind, "f32")), reference)
+    values = stages(load(quantised, opened(kind, "f32"), dequantised=True), reference)
     for stage, expected in values.items():
         error = np.abs(blocks[stage] - expected).max() / np.abs(expected).max()
         assert error <= 1e-4, f"{stage}: off by {error:.1e} of the peak"

@@ -114,15 +114,15 @@ def replies(directory: Path, device: str, quant: str | None) -> list[np.ndarray]
             wave = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
             picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
             content = [{"type": "audio", "audio": (wave, 16000)}, {"type": "image", "image": picture}]
-            reply = model.chat([{"role": "user", "content": content}], speech=True, seed=3, max_new_tokens=4)
+            reply = model.chat([{"role": "user", "content": content}], speech=True, seed=3, max_new_tokens=3)
             assert reply.audio is not None and reply.codes is not None
             return [np.array(reply.token_ids), reply.codes, reply.audio]
         if model.voices():
-            speech = model.generate("Good morning.", voice=model.voices()[0], seed=1, max_frames=6)
+            speech = model.generate("Good morning.", voice=model.voices()[0], seed=1, max_frames=3)
         else:
             wave = 0.1 * np.random.default_rng(0).standard_normal(2 * 24000).astype(np.float32)
             voice = model.voice((wave, 24000), "a word")
-            speech = model.generate("Good morning.", voice=voice, seed=1, max_frames=6)
+            speech = model.generate("Good morning.", voice=voice, seed=1, max_frames=3)
         assert speech.codes is not None and speech.audio is not None
         return [speech.codes, speech.audio]
 
