@@ -217,11 +217,15 @@ class Dialogues:
                 yield self._put(mixed[group, 0]), self._put(mixed[group, 1]), length
 
 
-def corrupted(frames: Tensor, odds: float) -> Tensor:
-    """Return frames of codes [B, T, 4] of which some are another's, whole or in single codes: mistakes to live with."""
+def corrupted(frames: Tensor, most: float) -> Tensor:
+    """Return frames of codes [B, T, 4] of which some are another's, whole or in single codes: mistakes to live with.
+
+    Most dialogues have few of them, some up to the share `most`: there the text alone says what comes.
+    """
     shape = frames.shape[:2]
+    odds = most * torch.rand(len(frames), 1, 1, device=frames.device) ** 3
     other = frames.flatten(0, 1)[torch.randint(0, shape.numel(), shape, device=frames.device)]
-    whole = torch.rand(*shape, 1, device=frames.device) < odds / 2
+    whole = torch.rand(*shape, 1, device=frames.device) < odds
     single = torch.rand(*shape, CODEBOOKS, device=frames.device) < odds
     random = torch.randint(0, ENTRIES, frames.shape, device=frames.device)
     mixed = torch.where(whole & (other >= 0), other, torch.where(single, random, frames))

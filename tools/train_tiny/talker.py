@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tools.train_tiny import grammar, shape, speech
@@ -32,14 +32,16 @@ from tools.train_tiny.understand import corpus_of
 from tools.train_tiny.voice import POINTERS, Talker
 
 SEED = 26
-TEXTS, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES = 36_000, 5_000, 4_000, 600, 300
+TEXTS, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES = 110_000, 5_000, 4_000, 600, 300
 """Texts to read aloud, and prompts of other kinds."""
 REST_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
-POINTER_WEIGHT = 0.3
-"""Of the loss that teaches two heads which token is being spoken: without it they find out late."""
+POINTER_WEIGHT, NAME_WEIGHT = 0.3, 0.1
+"""Of the losses that teach two heads which token is being spoken, and the layers behind them to know it and the next:
+without these they find out late, and learn texts by heart before.
+"""
 HEARD_NOISE = 0.5
 """On the Thinker's states, relative to their size: what is spoken must not hang on details of what was heard."""
-CORRUPTION = 0.03
+CORRUPTION = 0.35
 REST_SHARE = 0.3
 """Share of the frames whose other codebooks are learned in a step."""
 
@@ -112,13 +114,20 @@ def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: floa
     return x + (codec + frames).to(x.dtype)
 
 
-def losses(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: float) -> dict[str, Tensor]:
+def losses(
+    talker: Talker, namer: nn.Linear, words: Tensor, states: Tensor, rows: Rows, noise: float
+) -> dict[str, Tensor]:
     """Return the losses of a batch, `loss` their weighted sum. Shapes depend on nothing but those of `rows`."""
     with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda, cache_enabled=False):
         pointers = {layer: rows.looking(ahead) for layer, ahead in POINTERS.items()}
         hidden = talker.model(embed(talker, words, states, rows, noise), rows.positions, pointers).flatten(0, 1)
         wanted = rows.wanted.flatten(0, 1)
         logits = talker.codec_head(hidden).float()
+        names = namer(talker.model.seen).float().unflatten(-1, (len(POINTERS), -1))
+        named = sum(
+            F.cross_entropy(names[..., ahead, :].flatten(0, 1), named_at(rows, ahead).flatten(), ignore_index=-1)
+            for ahead in POINTERS.values()
+        )
         first = F.cross_entropy(logits, wanted[:, 0], ignore_index=-1)
         lots = torch.rand(len(wanted), device=wanted.device) + (wanted[:, 1] >= 0)
         kept = lots.topk(int(REST_SHARE * len(wanted))).indices
@@ -129,10 +138,17 @@ def losses(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: flo
             for book, head in enumerate(talker.code_predictor.lm_head, 1)
         ]
     loss = first + REST_WEIGHT * sum(rest) + BALANCE_WEIGHT * talker.model.balance()
-    loss = loss + POINTER_WEIGHT * talker.model.astray
+    loss = loss + POINTER_WEIGHT * talker.model.astray + NAME_WEIGHT * named
     asked = wanted[:, 0] >= 0
     right = ((logits.argmax(1) == wanted[:, 0]) & asked).sum() / asked.sum()
-    return {"loss": loss, "first": first, "rest": sum(rest) / len(rest), "astray": talker.model.astray, "right": right}
+    return {"loss": loss, "first": first, "rest": sum(rest) / len(rest), "astray": talker.model.astray, "named": named,
+            "right": right}  # fmt: skip
+
+
+def named_at(rows: Rows, ahead: int) -> Tensor:
+    """Return the token [B, T] that is spoken, or so many after it, -1 where there is none."""
+    place = rows.looking(ahead)
+    return torch.where(place < 0, -1, rows.text.gather(1, place.clamp(min=0)))
 
 
 class Lesson:
@@ -140,9 +156,10 @@ class Lesson:
 
     def __init__(self, talker: Talker, words: Tensor, store: Dialogues) -> None:
         self.talker, self.words, self.store = talker, words, store
+        self.namer = nn.Linear(talker.codec_head.in_features, len(POINTERS) * len(words)).to(words.device)
         self.noise = HEARD_NOISE * store.states.std().item()
         self.gradients = []
-        for value in talker.parameters():
+        for value in (*talker.parameters(), *self.namer.parameters()):
             value.grad = torch.zeros_like(value)
             self.gradients.append(value.grad)
         self.recorded: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
@@ -164,7 +181,7 @@ class Lesson:
         torch._foreach_zero_(self.gradients)
         rows = self.store.rows(*both, length)
         rows.frames = corrupted(rows.frames, CORRUPTION)
-        found = losses(self.talker, self.words, self.store.states, rows, self.noise)
+        found = losses(self.talker, self.namer, self.words, self.store.states, rows, self.noise)
         found["loss"].backward()
         return {name: value.detach() for name, value in found.items()}
 
@@ -211,11 +228,12 @@ def train(arguments: argparse.Namespace) -> None:
         {"params": [value for value in talker.parameters() if value.ndim > 1], "weight_decay": 0.03},
         {"params": [value for value in talker.parameters() if value.ndim < 2], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
     lesson = Lesson(talker, words, store)
+    groups.append({"params": [*lesson.namer.parameters()], "weight_decay": 0.0})
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
     average = copy.deepcopy(talker)
     ours, averaged = ([*model.parameters()] for model in (talker, average))
-    parts = {"talker": talker, "optimiser": optimiser, "average": average}
+    parts = {"talker": talker, "optimiser": optimiser, "average": average, "namer": lesson.namer}
     before, spent = 0, 0.0
     if (out / "talker-run.pt").exists():
         run = torch.load(out / "talker-run.pt", map_location="cpu")

@@ -16,6 +16,10 @@ POINTERS = {1: 0, 2: 1}
 """Layers of the Talker whose first head is taught where to look: at the token being spoken, or so many after it."""
 
 
+DROPOUT = 0.05
+"""Of what a layer hands on, in training."""
+
+
 class SharedExperts(Experts):
     """Experts beside one that every row passes, behind a gate of its own."""
 
@@ -62,7 +66,7 @@ class Decoder(nn.Module):
         """Return the normed states [B, T, N] of rows x at positions [B, axes, T].
 
         `pointers` are rows [B, T] that the first head of a layer should look at, -1 for any; `astray` is how far it
-        does not.
+        does not, and `seen` [B, T, N] what the rows hold behind the last of these layers.
         """
         self.astray = torch.zeros((), device=x.device)
         angles = torch.einsum("bat,af->btf", positions.float(), self.frequencies)[:, None]
@@ -74,6 +78,10 @@ class Decoder(nn.Module):
                     pointers
                 )
             x = layer(x, cosine, sine)
+            if self.training:
+                x = F.dropout(x, DROPOUT)
+            if pointers and index == max(pointers):
+                self.seen = x
         return self.norm(x)
 
     def balance(self) -> Tensor:
