@@ -116,7 +116,9 @@ def write_directory(directory: Path) -> None:
     pictures = {"min_pixels": PIXELS * 3 // 4, "max_pixels": PIXELS * 5 // 4}
     write_json(directory / "preprocessor_config.json", preprocessor_configuration() | pictures)
     limits = {"do_sample": False, "thinker_max_new_tokens": 128, "talker_max_new_tokens": 1024}
-    write_json(directory / "generation_config.json", generation_configuration() | limits)
+    # The penalty of the release would favour the stop token, which speech has not used before it ends.
+    speech = {"talker_temperature": 0.5, "talker_top_k": 20, "talker_repetition_penalty": 1.0}
+    write_json(directory / "generation_config.json", generation_configuration() | limits | speech)
     write_tokenizer(directory, *tokenizer_tables())
 
 

@@ -156,7 +156,11 @@ def train(arguments: argparse.Namespace) -> None:
         samples = torch.from_numpy(data["samples"]).to(device).float() / 32768
         codes = torch.from_numpy(data["codes"]).to(device).long()
     windows = Windows(samples, codes, *((8, 4) if dry else (88, 32)))
-    trainer = Trainer(build(shape.config()["code2wav_config"], codec), device)
+    model = build(shape.config()["code2wav_config"], codec)
+    if arguments.start:
+        known = torch.load(arguments.start, map_location="cpu")
+        model.load_state_dict({name.removeprefix("code2wav."): value.float() for name, value in known.items()})
+    trainer = Trainer(model, device)
     before, spent = trainer.resume(arguments.out)
     print(f"vocoder: {sum(value.numel() for value in trainer.model.parameters()):,} parameters, from step {before}")
     chance = torch.Generator().manual_seed(SEED + before)
@@ -186,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=450)
+    parser.add_argument("--start", type=Path, help="weights of an earlier run to begin with")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--judges-from", type=float, default=0.4, help="share of the time before discriminators help")
