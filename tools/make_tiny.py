@@ -1,6 +1,6 @@
-"""Makes the tiny Qwen3-Omni checkpoint that ships in the package: the released graph with small, random weights.
+"""Makes a tiny Qwen3-Omni checkpoint: the released graph with small, random weights.
 
-    python tools/make_tiny.py --out omni_rt/tiny
+    python tools/make_tiny.py --out tmp/random
 
 It needs numpy only. Random weights talk noise: the checkpoint shows that everything is in place, not that it is good.
 The tokenizer encodes any text (256 byte tokens, some words on top), special tokens are in the released order, and the

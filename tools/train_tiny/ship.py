@@ -2,7 +2,7 @@
 
     python -m tools.train_tiny.ship CHECKPOINT [OUT]
 
-OUT is omni_rt/tiny when left out. Writes what `omni_rt.quantize` writes and SHA256SUMS; MODEL_CARD.md there stays.
+OUT is omni_rt/tiny when left out. Writes what `omni_rt.quantize` writes and SHA256SUMS.txt; MODEL_CARD.md there stays.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def main() -> None:
         if path.name != "MODEL_CARD.md":
             path.unlink()
     omni_rt.quantize(arguments.checkpoint, arguments.out)
-    files = sorted(path for path in arguments.out.iterdir() if path.name not in ("MODEL_CARD.md", "SHA256SUMS"))
+    files = sorted(path for path in arguments.out.iterdir() if path.name not in ("MODEL_CARD.md", "SHA256SUMS.txt"))
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    (arguments.out / "SHA256SUMS").write_text("".join(sums))
+    (arguments.out / "SHA256SUMS.txt").write_text("".join(sums))
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     if size >= MOST_BYTES:
         raise SystemExit(f"{arguments.out}: {size:,} bytes, at most {MOST_BYTES:,} may ship")
