@@ -18,7 +18,7 @@ from omni_rt import native, ops
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
-from omni_rt.ops.contract import TABLE, Call, Native, Op
+from omni_rt.ops.contract import TABLE, Call, Native, Op, Tolerance
 from omni_rt.tensor import BLOCK, Tensor
 from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands, rounded_to_int8
 
@@ -78,9 +78,12 @@ def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
     assert device.call(plan, operands, [values for values, _ in guards]), f"{case}: the body left the call to NumPy"
     truths = [(host, body.tolerance or op.tolerance)]
     if body.int8:
+        exact = op.tolerance
         if case.values == "spiky":  # beside a spike of 1e4 the rest of its block rounds to nothing: no bound holds
             truths = []
-        truths.append(([rounded_to_int8(host[0]), *host[1:]], op.tolerance))
+            # Biased weights leave 2^-24 of 128 x the spike in a sum: a millionth of what rounding the rest to int8 did.
+            exact = Tolerance(nmse=max(exact.nmse, 1e-6), peak=max(exact.peak, 5e-3))
+        truths.append(([rounded_to_int8(host[0]), *host[1:]], exact))
     for given, tolerance in truths:
         judge: Any = SimpleNamespace(op=SimpleNamespace(tolerance=tolerance))
         after = [values.copy() for values in given]

@@ -26,7 +26,8 @@ static const omni_entry entries[] = {
     BODY(route) BODY(expert_gate_up_f32) BODY(expert_gate_up_f16) BODY(expert_gate_up_q8_0)
     BODY(expert_gate_up_q8_0_int8) BODY(expert_down_f32) BODY(expert_down_f16) BODY(expert_down_q8_0)
     BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance) BODY(put) BODY(sample)
-    BODY(concat_rows) BODY(quantise_f32) BODY(quantise_f16) BODY(quantise_bf16) BODY(split_blocks)
+    BODY(concat_rows) BODY(angles) BODY(relu) BODY(elu) BODY(hyperbolic_tangent) BODY(gate_channels) BODY(pool_rows)
+    BODY(quantise_f32) BODY(quantise_f16) BODY(quantise_bf16) BODY(split_blocks)
     BODY(halve_f32) BODY(halve_bf16)
 };
 

@@ -11,7 +11,7 @@ typedef struct {
 } matmul_job;
 
 /* Rows of x up to which reading the weights row by row beats turning them: the tiles of int8 pay off sooner. */
-enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 5 };
+enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 3 };
 
 /* Rows of x that repay turning a panel of weights for them alone. */
 enum { ROWS_WORTH_A_PANEL = 64 };

@@ -24,6 +24,25 @@ static void rotate(const float *x, const float *table, int64_t d, const float *w
         });
 }
 
+/* angles: cosines, then sines, of p . f. Uniforms: T, A, J. In double, because angles grow with the position. */
+static void angles_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t axes = call->uniforms[1].i, j = call->uniforms[2].i;
+    const float *p = call->planes[0], *f = call->planes[1];
+    for (int64_t t = begin; t < end; t++) {
+        float *table = (float *)call->outputs[0] + t * 2 * j;
+        for (int64_t i = 0; i < j; i++) {
+            double theta = 0;
+            for (int64_t a = 0; a < axes; a++)
+                theta += (double)p[t * axes + a] * (double)f[a * j + i];
+            table[i] = (float)cos(theta);
+            table[j + i] = (float)sin(theta);
+        }
+    }
+}
+static int angles(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, 40 * call->uniforms[2].i, angles_rows);
+}
+
 /* rope. Uniforms: T, H, D */
 static void rope_rows(const omni_call *call, int64_t begin, int64_t end) {
     int64_t heads = call->uniforms[1].i, d = call->uniforms[2].i;

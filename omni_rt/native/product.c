@@ -92,12 +92,12 @@ static float dot_row_int8(weight_rows w, int8_row x) {
     for (; b + LANES <= blocks; b += LANES) {
         prefetch(w.scales + b);
         step_scales scales = keep_scales(vf_load_half(w.scales + b) * vf_load(x.scales + b));
+        UNROLL
         for (int s = 0; s < STEPS; s++) {
             int64_t at = b + s * BLOCKS_PER_STEP;
             if (at % 2 == 0)
                 prefetch(quants + at * BLOCK);
-            vi start = correction_step(x.group_corrections + at * (BLOCK / 4));
-            vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, start);
+            vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, correction_step(x.corrections + b, s));
             chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
         }
     }
@@ -108,7 +108,7 @@ static float dot_row_int8(weight_rows w, int8_row x) {
         memcpy(padded, quants + b * BLOCK, (size_t)left * BLOCK);
         for (int i = 0; i < left; i++)
             product[i] = half_value(w.scales[b + i]) * x.scales[b + i];
-        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.group_corrections + b * (BLOCK / 4)));
+        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.corrections + b, 0));
         step_scales scales = keep_scales(product);
         chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
     }

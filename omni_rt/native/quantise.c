@@ -1,25 +1,24 @@
 /* Rows of activations in int8, and conversion between the dtypes. Compiled once per level. */
 
 /* A row of K values as int8 in blocks of 32: x = scale * quant. Where WEIGHT_BIAS is not 0, `corrections` hold
- * -WEIGHT_BIAS times the sum of each block's quants, and `group_corrections` those of each 4 quants. Behind the last
- * block lie zeros, so that a step may read past it. */
+ * -WEIGHT_BIAS times the sum of each block's quants. Behind the last block lie zeros, so that a step may read past it. */
 typedef struct {
     const int8_t *quants;
     const float *scales;
-    const int32_t *corrections, *group_corrections;
+    const int32_t *corrections;
 } int8_row;
 
 enum { BLOCK = 32, PADDING = 2 * BLOCK };
 
 INLINE int64_t int8_row_blocks(int64_t k) { return omni_divide_up(k / BLOCK, LANES) * LANES + LANES; }
 INLINE int64_t int8_row_bytes(int64_t k) {
-    return omni_divide_up(k + PADDING, 64) * 64 * (WEIGHT_BIAS ? 2 : 1) + int8_row_blocks(k) * 8;
+    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_blocks(k) * 8;
 }
 INLINE int8_row int8_row_at(const char *rows, int64_t k, int64_t index) {
     const char *row = rows + index * int8_row_bytes(k);
     const char *scales = row + omni_divide_up(k + PADDING, 64) * 64;
     const int32_t *corrections = (const int32_t *)(scales + int8_row_blocks(k) * 4);
-    return (int8_row){(const int8_t *)row, (const float *)scales, corrections, corrections + int8_row_blocks(k)};
+    return (int8_row){(const int8_t *)row, (const float *)scales, corrections};
 }
 
 /* Quantise one block; returns its scale, max|x| / 127. */
@@ -46,24 +45,18 @@ static void quantise_row(const float *x, int64_t k, char *rows, int64_t index) {
     int8_row row = int8_row_at(rows, k, index);
     int8_t *quants = (int8_t *)row.quants;
     float *scales = (float *)row.scales;
-    int32_t *corrections = (int32_t *)row.corrections, *groups = (int32_t *)row.group_corrections;
+    int32_t *corrections = (int32_t *)row.corrections;
     int64_t blocks = k / BLOCK, padded = int8_row_blocks(k);
     for (int64_t b = 0; b < blocks; b++) {
         scales[b] = quantise_block(x + b * BLOCK, quants + b * BLOCK);
         int32_t sum = 0;
-        for (int i = 0; WEIGHT_BIAS && i < BLOCK; i += 4) {
-            const int8_t *four = quants + b * BLOCK + i;
-            int32_t group = -WEIGHT_BIAS * (four[0] + four[1] + four[2] + four[3]);
-            groups[(b * BLOCK + i) / 4] = group;
-            sum += group;
-        }
+        for (int i = 0; WEIGHT_BIAS && i < BLOCK; i++)
+            sum -= WEIGHT_BIAS * quants[b * BLOCK + i];
         corrections[b] = sum;
     }
     memset(quants + k, 0, PADDING);
     memset(scales + blocks, 0, (size_t)(padded - blocks) * 4);
     memset(corrections + blocks, 0, (size_t)(padded - blocks) * 4);
-    if (WEIGHT_BIAS)
-        memset(groups + k / 4, 0, PADDING);
 }
 
 typedef struct {

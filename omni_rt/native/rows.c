@@ -160,7 +160,33 @@ INLINE vf gelu_tanh_of(vf x) {
     static int name(const omni_call *call, omni_pool *pool) {                                                          \
         return each_range(call, pool, call->uniforms[0].i * call->uniforms[1].i, 1, name##_values);                    \
     }
+
+INLINE vf relu_of(vf x) { return vf_select(x < vf_zero(), vf_zero(), x); }
+
+/* e^x - 1 to 2e-7 relative for x <= 0: near 0, where the difference would cancel, by its series. */
+INLINE vf expm1_of(vf x) {
+    vf sum = vf_set(1.0f / 40320);
+    sum = vf_fma(sum, x, vf_set(1.0f / 5040));
+    sum = vf_fma(sum, x, vf_set(1.0f / 720));
+    sum = vf_fma(sum, x, vf_set(1.0f / 120));
+    sum = vf_fma(sum, x, vf_set(1.0f / 24));
+    sum = vf_fma(sum, x, vf_set(1.0f / 6));
+    sum = vf_fma(sum, x, vf_set(0.5f));
+    sum = vf_fma(sum, x, vf_set(1.0f)) * x;
+    return vf_select(x > vf_set(-0.6f), sum, vf_exp(x) - 1);
+}
+INLINE vf elu_of(vf x) { return vf_select(x > vf_zero(), x, expm1_of(vf_min(x, vf_zero()))); }
+
+/* tanh|x| = -m / (m + 2), m = e^(-2|x|) - 1 */
+INLINE vf hyperbolic_tangent_of(vf x) {
+    vf m = expm1_of(-2 * vf_absolute(x)), size = -m / (m + 2);
+    return vf_select(x < vf_zero(), -size, size);
+}
+
 ACTIVATION(silu)
+ACTIVATION(relu)
+ACTIVATION(elu)
+ACTIVATION(hyperbolic_tangent)
 ACTIVATION(gelu)
 ACTIVATION(gelu_tanh)
 #undef ACTIVATION
@@ -245,6 +271,55 @@ static void add_gated_rows(const omni_call *call, int64_t begin, int64_t end) {
 }
 static int add_gated(const omni_call *call, omni_pool *pool) {
     return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, add_gated_rows);
+}
+
+/* gate_channels: y = x * sigmoid(g) + r. Uniforms: T, N */
+static void gate_channels_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t n = call->uniforms[1].i;
+    const float *g = call->planes[1];
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * n, *r = (const float *)call->planes[2] + t * n;
+        float *y = (float *)call->outputs[0] + t * n;
+        VECTORS(n, vf_store(y + i, vf_fma(vf_load(x + i), sigmoid_of(vf_load(g + i)), vf_load(r + i))),
+                vf_store_part(y + i,
+                              vf_fma(vf_load_part(x + i, left), sigmoid_of(vf_load_part(g + i, left)),
+                                     vf_load_part(r + i, left)),
+                              left));
+    }
+}
+static int gate_channels(const omni_call *call, omni_pool *pool) {
+    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, gate_channels_rows);
+}
+
+/* pool: mean and deviation of each channel over the rows, weighed by the softmax of its logits. Items are runs of LANES
+ * channels. Uniforms: T, N */
+static void pool_channels(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t rows = call->uniforms[0].i, n = call->uniforms[1].i;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t at = item * LANES, count = omni_min(LANES, n - at);
+        const float *x = (const float *)call->planes[0] + at, *logits = (const float *)call->planes[1] + at;
+#define ROW(values, t) (count == LANES ? vf_load((values) + (t) * n) : vf_load_part((values) + (t) * n, count))
+        vf top = vf_set(-INFINITY), total = vf_zero(), sum = vf_zero(), squares = vf_zero();
+        for (int64_t t = 0; t < rows; t++)
+            top = vf_max(top, ROW(logits, t));
+        for (int64_t t = 0; t < rows; t++) {
+            vf weight = vf_exp(ROW(logits, t) - top);
+            total += weight;
+            sum = vf_fma(weight, ROW(x, t), sum);
+        }
+        vf mean = sum / total;
+        for (int64_t t = 0; t < rows; t++) {
+            vf off = ROW(x, t) - mean;
+            squares = vf_fma(vf_exp(ROW(logits, t) - top) * off, off, squares);
+        }
+#undef ROW
+        vf_store_part((float *)call->outputs[0] + at, mean, count);
+        vf_store_part((float *)call->outputs[1] + at, vf_square_root(vf_max(squares / total, vf_set(1e-12f))), count);
+    }
+}
+static int pool_rows(const omni_call *call, omni_pool *pool) {
+    int64_t rows = call->uniforms[0].i, n = call->uniforms[1].i;
+    return each_range(call, pool, omni_divide_up(n, LANES), rows * LANES * 4, pool_channels);
 }
 
 INLINE int all_below(const int32_t *ids, int64_t count, int64_t least, int64_t limit) {

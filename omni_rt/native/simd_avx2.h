@@ -70,14 +70,14 @@ static inline vf scale_step(const step_scales *scales, int step) {
 static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 #ifdef OMNI_VNNI
-/* Unsigned times signed: weights are moved up by 128, and each sum starts at -128 times its own values of x. */
+/* Unsigned times signed: weights are moved up by 128. */
 #define WEIGHT_BIAS 128
+static inline vi correction_step(const int32_t *corrections, int step) {
+    return (vi)_mm256_zextsi128_si256(_mm_cvtsi32_si128(corrections[step]));
+}
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m256i moved = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)w), _mm256_set1_epi8((char)0x80));
     return (vi)_mm256_dpbusd_avx_epi32((__m256i)start, moved, _mm256_loadu_si256((const __m256i *)x));
-}
-static inline vi correction_step(const int32_t *corrections) {
-    return (vi)_mm256_loadu_si256((const __m256i *)corrections);
 }
 static inline vi dot4(vi sum, vw w, int32_t x) {
     return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, w, _mm256_set1_epi32(x));
@@ -89,12 +89,12 @@ static inline vi dot_signed(vi start, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return start + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
+static inline vi correction_step(const int32_t *corrections, int step) {
+    (void)corrections, (void)step;
+    return vi_set(0);
+}
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     return dot_signed(start, _mm256_loadu_si256((const __m256i *)w), _mm256_loadu_si256((const __m256i *)x));
-}
-static inline vi correction_step(const int32_t *corrections) {
-    (void)corrections;
-    return vi_set(0);
 }
 static inline vi dot4(vi sum, vw w, int32_t x) { return dot_signed(sum, w, _mm256_set1_epi32(x)); }
 #endif

@@ -5,7 +5,7 @@
 #define TILE_VECTORS 2
 #define DOT_TILE_ROWS 6
 #define DOT_TILE_VECTORS 2
-#define WEIGHT_BIAS 128 /* dpbusd is unsigned times signed: weights are moved up by 128, see dot_step */
+#define WEIGHT_BIAS 128 /* dpbusd is unsigned times signed: weights are moved up by 128 */
 
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
@@ -59,7 +59,6 @@ static inline vf vf_load_int8(const int8_t *p) {
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
-/* Each sum starts at -128 times its own 4 values of x. */
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m512i moved = _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi32((int)0x80808080));
     return (vi)_mm512_dpbusd_epi32((__m512i)start, moved, _mm512_loadu_si512(x));
@@ -70,8 +69,10 @@ static inline vf scale_step(const step_scales *scales, int step) {
     const vi halves = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
     return (vf)_mm512_permutexvar_ps((__m512i)(halves + vi_set(2 * step)), (__m512)*scales);
 }
-static inline vi correction_step(const int32_t *corrections) {
-    return (vi)_mm512_loadu_si512(corrections);
+static inline vi correction_step(const int32_t *corrections, int step) {
+    const vi halves = {0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0};
+    __m512i all = _mm512_loadu_si512(corrections);
+    return (vi)_mm512_maskz_permutexvar_epi32(0x0101, (__m512i)(halves + vi_set(2 * step)), all);
 }
 static inline vw vw_load(const int8_t *p) { return _mm512_loadu_si512(p); }
 static inline vi dot4(vi sum, vw w, int32_t x) {

@@ -56,10 +56,6 @@ static inline step_scales keep_scales(vf scales) {
     return kept;
 }
 static inline vf scale_step(const step_scales *scales, int step) { return vf_set(scales->lane[step]); }
-static inline vi correction_step(const int32_t *corrections) {
-    (void)corrections;
-    return vi_set(0);
-}
 static inline vw vw_load(const int8_t *p) { return vld1q_s8(p); }
 
 static inline vi dot16(vi sum, int8x16_t w, int8x16_t x) {
@@ -71,6 +67,10 @@ static inline vi dot16(vi sum, int8x16_t w, int8x16_t x) {
     int32x4_t pairs = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
     return sum + (vi)pairs;
 #endif
+}
+static inline vi correction_step(const int32_t *corrections, int step) {
+    (void)corrections, (void)step;
+    return vi_set(0);
 }
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     return dot16(dot16(start, vld1q_s8(w), vld1q_s8(x)), vld1q_s8(w + 16), vld1q_s8(x + 16));

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
 
 DOMAIN = ({"T": 1, "N": 1}, {"T": 2, "N": 31}, {"T": 33, "N": 257}, {"T": 5, "N": 1024})
 
@@ -17,19 +17,37 @@ def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
     return min(cdiv(call.T * call.N, 1024), 65535), 1, 1
 
 
-@op("x[T, N] -> y[T, N]", kernels=(Kernel("relu", ("T", "N"), _grid),), domain=DOMAIN, bench=({"T": 300, "N": 512},))
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("relu", ("T", "N"), _grid),),
+    natives=(Native("relu", ("T", "N")),),
+    domain=DOMAIN,
+    bench=({"T": 300, "N": 512},),
+)
 def relu(x: Any) -> Any:
     """Return max(x, 0)."""
     return np.maximum(x, 0)
 
 
-@op("x[T, N] -> y[T, N]", kernels=(Kernel("tanh", ("T", "N"), _grid),), domain=DOMAIN, bench=({"T": 300, "N": 128},))
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("tanh", ("T", "N"), _grid),),
+    natives=(Native("hyperbolic_tangent", ("T", "N")),),
+    domain=DOMAIN,
+    bench=({"T": 300, "N": 128},),
+)
 def tanh(x: Any) -> Any:
     """Return the hyperbolic tangent of x."""
     return np.tanh(x)
 
 
-@op("x[T, N] -> y[T, N]", kernels=(Kernel("elu", ("T", "N"), _grid),), domain=DOMAIN, bench=({"T": 4096, "N": 64},))
+@op(
+    "x[T, N] -> y[T, N]",
+    kernels=(Kernel("elu", ("T", "N"), _grid),),
+    natives=(Native("elu", ("T", "N")),),
+    domain=DOMAIN,
+    bench=({"T": 4096, "N": 64},),
+)
 def elu(x: Any) -> Any:
     """Return x where it is positive, else exp(x) - 1."""
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
@@ -38,6 +56,7 @@ def elu(x: Any) -> Any:
 @op(
     "x[T, N], g[1, N], r[T, N] -> y[T, N]",
     kernels=(Kernel("gate_channels", ("T", "N"), _grid),),
+    natives=(Native("gate_channels", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 300, "N": 512},),
 )
@@ -55,6 +74,7 @@ def _pool_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str
 @op(
     "x[T, N], logits[T, N] -> mean[1, N], deviation[1, N]",
     kernels=(Kernel("pool", ("T", "N"), lambda c, v: (c.N, 1, 1)),),
+    natives=(Native("pool_rows", ("T", "N")),),
     domain=({"T": 2, "N": 3}, {"T": 33, "N": 65}, {"T": 300, "N": 31}, {"T": 1000, "N": 5}),
     example=_pool_example,
     bench=({"T": 300, "N": 1536},),

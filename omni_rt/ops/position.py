@@ -71,6 +71,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> tuple[Native, ...]:
     kernels=[
         Kernel("angles", uniforms=("T", "A", "J"), grid=lambda c, v: (min(cdiv(c.T * c.J, 64), 4096), 1, 1)),
     ],
+    natives=(Native("angles", ("T", "A", "J")),),
     domain=[{"T": t, "A": a, "J": j} for t, a, j in ((1, 1, 1), (1, 3, 64), (33, 1, 36), (5, 2, 7), (4099, 1, 65))],
     example=_angle_example,
     bench=({"T": 1, "A": 3, "J": 64}, {"T": 512, "A": 3, "J": 64}),  # Qwen3-Omni thinker
