@@ -58,6 +58,20 @@ def test_a_stream_yields_what_generate_returns(custom: TextToSpeech) -> None:
     assert len(speech.audio) == 1920 * speech.codes.shape[1]
 
 
+def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(custom: TextToSpeech) -> None:
+    options: dict[str, Any] = {"max_frames": 12, "sampling": GREEDY, "seed": 1}
+    expected = custom.generate("hello world", **options)
+    stream = custom.stream("One sentence here. " * 40, **options)
+    assert isinstance(next(stream), AudioChunk)
+    stream.close()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(custom.generate("hello world", **options).audio, expected.audio)
+    abandoned = custom.stream("One sentence here. " * 40, **options)
+    next(abandoned)
+    np.testing.assert_array_equal(custom.generate("hello world", **options).audio, expected.audio)
+    with pytest.raises(InputError, match="one reply at a time"):
+        list(abandoned)
+
+
 def test_a_seed_repeats_a_reading(custom: TextToSpeech) -> None:
     first = custom.generate("a voice", max_frames=12, seed=5)
     again = custom.generate("a voice", max_frames=12, seed=5)
