@@ -192,17 +192,17 @@ def test_the_guard_waits_for_the_expected_end_and_then_sees_silence_circles_and_
 
 def test_last_words_past_the_expected_end_are_spoken(custom: TextToSpeech, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's own stop token ends lively speech, however early the guard begins to look."""
-    options: dict[str, Any] = {"max_frames": 40, "sampling": Sampling(temperature=1.5), "seed": 40}
-    expected = custom.generate("hello world", **options)
-    assert expected.codes.shape[1] > 5
+    options: dict[str, Any] = {"max_frames": 40, "sampling": Sampling(temperature=1.5)}
+    readings = (custom.generate("hello world", **options, seed=seed) for seed in range(40, 80))
+    expected = next(speech for speech in readings if speech.finish_reason == "stop" and speech.codes.shape[1] > 5)
 
     def hasty(self: Guard, tokens: int) -> None:
         self.expected_frames, self.most_frames = 2, 1000
 
     monkeypatch.setattr(Guard, "__init__", hasty)
-    speech = custom.generate("hello world", **options)
+    speech = custom.generate("hello world", **options, seed=expected.seed)
     np.testing.assert_array_equal(speech.codes, expected.codes)
-    assert speech.finish_reason == expected.finish_reason
+    assert speech.finish_reason == "stop"
 
 
 def test_a_piece_that_runs_away_is_cut_and_the_others_are_spoken(
