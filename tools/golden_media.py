@@ -192,7 +192,10 @@ def main() -> None:
         for attempt in range(100):
             generator = np.random.default_rng([arguments.seed, place, attempt])
             conversation = draw(messages, generator)
-            kept, margin = run(reference, encode(conversation, reference.encoder, heard), heard)
+            try:
+                kept, margin = run(reference, encode(conversation, reference.encoder, heard), heard)
+            except RuntimeError:  # what the reference raises when a reply is nothing but a stop token
+                continue
             if margin >= 1 and kept["speech.codes"].shape[1] >= 2:
                 break
         else:
