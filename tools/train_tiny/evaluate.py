@@ -3,14 +3,15 @@
     python -m tools.train_tiny.evaluate [MODEL] [--count N] [--codec FILE] [--only understand]
 
 MODEL is what omni_rt.load takes, "tiny" when left out. Every item comes from a fixed seed (held_out.py).
-Peak memory and pace mean something with `--only pace`, in a process without the rest.
+The pace means something on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -27,6 +28,14 @@ from tools.train_tiny.codec import Codec
 from tools.train_tiny.examples import RATE, user
 from tools.train_tiny.held_out import Item
 from tools.train_tiny.spoken_gates import GREEDY, Gate, copy_gates, question_gates, speaking_gates
+
+ASK = """
+import sys
+from omni_rt.command import group
+group.run(sys.argv[1:])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+"""Runs a command line and says how much memory it took; rusage would count what the process was forked from."""
 
 
 def message(item: Item, noise: np.ndarray | None = None) -> dict[str, object]:
@@ -93,15 +102,30 @@ def speaking(omni: OmniOrchestrator, count: int, codec: Path | None) -> Iterator
 
 
 def pace(omni: OmniOrchestrator) -> str:
-    """Measure how long spoken answers take."""
+    """Measure how long spoken answers take, and the memory of the command line that gives one."""
     seconds = sound = 0.0
     for item in held_out.questions(14):
         began = time.perf_counter()
         reply = omni.chat([message(item)], speech=True, sampling=GREEDY)
         seconds += time.perf_counter() - began
         sound += 0 if reply.audio is None else len(reply.audio) / 24000
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return f"spoken answers: real-time factor {seconds / max(sound, 1e-9):.3f}, peak memory {peak:.0f} MiB"
+    question = Path(__file__).parents[2] / "examples" / "what-is-three-plus-four.wav"
+    with tempfile.TemporaryDirectory() as directory:
+        asked = [
+            "chat",
+            str(question),
+            "--device",
+            "cpu",
+            "-o",
+            f"{directory}/answer.wav",
+            "--model",
+            str(omni.directory),
+        ]
+        done = subprocess.run([sys.executable, "-c", ASK, *asked], check=True, capture_output=True, text=True)
+    peak = int(done.stdout.split()[-2]) / 1024
+    return (
+        f"spoken answers: real-time factor {seconds / max(sound, 1e-9):.3f}; omni-rt chat: {peak:.0f} MiB at its peak"
+    )
 
 
 def main() -> None:
