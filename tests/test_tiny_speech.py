@@ -112,6 +112,14 @@ def test_the_gpu_says_the_same(tiny: OmniOrchestrator, texts: list[str]) -> None
                 assert word_errors(*heard) <= len(words(text)) // 4
 
 
+def test_griffin_lim_hands_out_its_speech_in_one_piece_at_the_end() -> None:
+    with omni_rt.load("tiny", device="cpu", vocoder="griffin-lim") as model:
+        assert isinstance(model, OmniOrchestrator)
+        chunk, done = model.read("Hello.", sampling=MANNERS["greedy"])
+        assert isinstance(chunk, AudioChunk) and isinstance(done, Done) and isinstance(done.reply, Speech)
+        assert len(chunk.samples) == 960 * done.reply.codes.shape[1]
+
+
 def test_griffin_lim_speaks_the_same_words(tiny: OmniOrchestrator, texts: list[str]) -> None:
     assert tiny.config.code2wav is not None
     vocoder = GriffinLim(tiny.directory, tiny.config.code2wav)

@@ -106,8 +106,8 @@ class SpeechStage:
         self._session.finish_text()
         self._guard = Guard(self._spoken, self._frame_rate)
         yield from self._drain()
-        if len(self._frames) > self._decoded:
-            yield self._decode()
+        if len(self._frames) > self._decoded and len(samples := self._decode()):
+            yield samples
         if len(rest := self._stream.finish()):
             yield rest
 
@@ -180,8 +180,9 @@ class SpeechStage:
                 self._ran_away = True
                 del self._frames[max(self._decoded, self._guard.trimmed(len(self._frames))) :]
                 return
-            if len(self._frames) - self._decoded >= CHUNK_FRAMES[min(self._chunks, len(CHUNK_FRAMES) - 1)]:
-                yield self._decode()
+            wanted = CHUNK_FRAMES[min(self._chunks, len(CHUNK_FRAMES) - 1)]
+            if len(self._frames) - self._decoded >= wanted and len(samples := self._decode()):
+                yield samples
 
     def _decode(self) -> np.ndarray:
         codes = np.stack(self._frames[self._decoded :], axis=1)
