@@ -119,10 +119,10 @@ def test_a_stream_equals_the_whole(code2wav: Code2Wav, reference: Reference, siz
 
 @pytest.mark.parametrize("quant", [None, "q8_0"])
 def test_a_stream_of_random_codes_equals_the_whole(reference: Reference, device: Device, quant: str | None) -> None:
-    """Codes that no model would put together are the loudest."""
+    """Codes that no model would put together are the loudest; all bits agree, as no kernel is picked by what comes."""
     model = load(reference, device, quant=quant)
     codes = random_codes(model, 10, 8)
-    assert np.abs(streamed(model, codes, [1, 2, 3, 1, 3]) - model(codes).waveform).max() <= STREAMED
+    np.testing.assert_array_equal(streamed(model, codes, [1, 2, 3, 1, 3]), model(codes).waveform)
 
 
 def test_a_stream_equals_the_whole_without_the_bodies_in_c(reference: Reference) -> None:
