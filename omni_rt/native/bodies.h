@@ -3,6 +3,9 @@
 
 #include "quantise.c"
 #include "blocks.c"
+#include "dot.c"
+#include "tile_float.c"
+#include "tile_int8.c"
 #include "product.c"
 #include "matmul.c"
 #include "rows.c"

@@ -1,8 +1,8 @@
 /* What every simd_*.h provides, and what follows from it.
  *
  * LANES             floats in a vector
- * TILE_ROWS x TILE_VECTORS   vectors of sums that the float tile of product.c keeps in registers
- * DOT_TILE_ROWS x DOT_TILE_VECTORS   the same for the int8 tile
+ * TILE_ROWS x TILE_VECTORS   vectors of sums that the tile of tile_float.c keeps in registers
+ * DOT_TILE_ROWS x DOT_TILE_VECTORS   the same for tile_int8.c
  * BLOCKS_PER_STEP   q8_0 blocks that one dot_step takes; its sums stay in LANES / BLOCKS_PER_STEP lanes per block
  * WEIGHT_BIAS       what the int8 instructions want added to weights (0 or 128); a correction takes it off the sums
  * vf, vi, vw        vectors of float, int32, and LANES groups of 4 int8

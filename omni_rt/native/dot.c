@@ -1,0 +1,144 @@
+/* Weight rows, and their products with few rows of activations.
+ *
+ * One weight row at a time, so that memory is read in order; several rows at once, each a stream of its own, reach little
+ * more than half of the bandwidth. While it is in the first cache it is multiplied with every activation row.
+ * Compiled once per level.
+ */
+
+typedef enum { WEIGHT_F32, WEIGHT_F16, WEIGHT_Q8_0 } weight_kind;
+
+/* Weight rows of K values each, one after the other; `scales` only for q8_0. */
+typedef struct {
+    weight_kind kind;
+    const void *values;
+    const uint16_t *scales;
+    int64_t k;
+} weight_rows;
+
+enum { GROUP = 4 }; /* rows that dot_some takes at once */
+
+INLINE int64_t weight_bytes(weight_kind kind, int64_t count) {
+    return kind == WEIGHT_F32 ? 4 * count : kind == WEIGHT_F16 ? 2 * count : count + count / BLOCK * 2;
+}
+
+INLINE weight_rows weight_from(weight_rows w, int64_t row) {
+    int64_t first = row * w.k;
+    const char *values = w.values;
+    values += w.kind == WEIGHT_F32 ? 4 * first : w.kind == WEIGHT_F16 ? 2 * first : first;
+    return (weight_rows){w.kind, values, w.scales ? w.scales + first / BLOCK : NULL, w.k};
+}
+
+/* Ask for memory that will be read soon. The address may lie behind the weights; nothing is read then. */
+enum { AHEAD = 8192 };
+INLINE void prefetch(const void *address) { __builtin_prefetch((const char *)address + AHEAD, 0, 2); }
+
+enum { CHAINS = 4 }; /* independent sums, to hide the latency of the additions */
+
+INLINE float chain_sum(const vf *chains) { return vf_sum((chains[0] + chains[1]) + (chains[2] + chains[3])); }
+
+/* w . x for one weight row, x in float. */
+INLINE float dot_row_kind(weight_kind kind, weight_rows w, const float *x) {
+    vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    int64_t k = w.k, i = 0;
+    if (kind == WEIGHT_Q8_0) {
+        const int8_t *quants = w.values;
+        for (int64_t b = 0; b < k / BLOCK; b++, i += BLOCK) {
+            prefetch(quants + i);
+            vf sum = vf_load_int8(quants + i) * vf_load(x + i);
+            for (int j = LANES; j < BLOCK; j += LANES)
+                sum = vf_fma(vf_load_int8(quants + i + j), vf_load(x + i + j), sum);
+            chains[0] = vf_fma(sum, vf_set(half_value(w.scales[b])), chains[0]);
+        }
+        return chain_sum(chains);
+    }
+    const float *single = w.values;
+    const uint16_t *half = w.values;
+    vf total = vf_zero();
+    while (i + CHAINS * LANES <= k) { /* sums of sums: a single long one would gather rounding errors of one sign */
+        for (int c = 0; c < CHAINS; c++)
+            chains[c] = vf_zero();
+        int64_t end = omni_min(i + 16 * CHAINS * LANES, k / (CHAINS * LANES) * (CHAINS * LANES));
+        for (; i < end; i += CHAINS * LANES) {
+            prefetch(kind == WEIGHT_F32 ? (const void *)(single + i) : half + i);
+            for (int c = 0; c < CHAINS; c++) {
+                int64_t at = i + c * LANES;
+                chains[c] = vf_fma(kind == WEIGHT_F32 ? vf_load(single + at) : vf_load_half(half + at), vf_load(x + at),
+                                   chains[c]);
+            }
+        }
+        total += (chains[0] + chains[1]) + (chains[2] + chains[3]);
+    }
+    for (; i < k; i += LANES) {
+        int64_t count = omni_min(LANES, k - i);
+        vf values = kind == WEIGHT_F32 ? vf_load_part(single + i, count) : vf_load_half_part(half + i, count);
+        total = vf_fma(values, vf_load_part(x + i, count), total);
+    }
+    return vf_sum(total);
+}
+
+static float dot_row_f32(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F32, w, x); }
+static float dot_row_f16(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F16, w, x); }
+static float dot_row_q8(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_Q8_0, w, x); }
+
+/* w . x for one q8_0 row, x in int8. */
+static float dot_row_int8(weight_rows w, int8_row x) {
+    enum { STEPS = LANES / BLOCKS_PER_STEP };
+    int64_t blocks = w.k / BLOCK, b = 0;
+    const int8_t *quants = w.values;
+    vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    for (; b + LANES <= blocks; b += LANES) {
+        prefetch(w.scales + b);
+        step_scales scales = keep_scales(vf_load_half(w.scales + b) * vf_load(x.scales + b));
+        UNROLL
+        for (int s = 0; s < STEPS; s++) {
+            int64_t at = b + s * BLOCKS_PER_STEP;
+            if (at % 2 == 0)
+                prefetch(quants + at * BLOCK);
+            vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, correction_step(x.corrections + b, s));
+            chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
+        }
+    }
+    for (; b < blocks; b += BLOCKS_PER_STEP) {
+        int64_t left = omni_min(BLOCKS_PER_STEP, blocks - b);
+        int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
+        vf product = vf_zero();
+        memcpy(padded, quants + b * BLOCK, (size_t)left * BLOCK);
+        for (int i = 0; i < left; i++)
+            product[i] = half_value(w.scales[b + i]) * x.scales[b + i];
+        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.corrections + b, 0));
+        step_scales scales = keep_scales(product);
+        chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
+    }
+    return chain_sum(chains);
+}
+
+/* Rows of activations: float rows, or int8 rows of the same length. */
+typedef struct {
+    const float *values;
+    const char *int8_rows; /* NULL: float */
+    int64_t k;
+} activation_rows;
+
+/* sums[r] = w[r] . x[t] for `count` <= GROUP weight rows. */
+static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count, float *sums) {
+    if (x.int8_rows) {
+        int8_row row = int8_row_at(x.int8_rows, x.k, t);
+        for (int64_t r = 0; r < count; r++)
+            sums[r] = dot_row_int8(weight_from(w, r), row);
+        return;
+    }
+    const float *row = x.values + t * x.k;
+    for (int64_t r = 0; r < count; r++) {
+        weight_rows one = weight_from(w, r);
+        sums[r] = w.kind == WEIGHT_F32   ? dot_row_f32(one, row)
+                  : w.kind == WEIGHT_F16 ? dot_row_f16(one, row)
+                                         : dot_row_q8(one, row);
+    }
+}
+
+/* Weight rows per chunk: a multiple of GROUP, enough chunks to balance, each worth the claim. */
+static int64_t rows_per_chunk(omni_pool *pool, int64_t rows, int64_t row_bytes) {
+    int64_t balanced = omni_divide_up(rows, 8 * (int64_t)omni_threads(pool));
+    int64_t worthwhile = omni_divide_up(16384, omni_max(row_bytes, 1));
+    return omni_divide_up(omni_max(balanced, worthwhile), GROUP) * GROUP;
+}
