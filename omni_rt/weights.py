@@ -74,10 +74,6 @@ class Weights:
         view.prefix = shorter + "." if shorter else ""
         return view
 
-    def has(self, name: str) -> bool:
-        """Say whether the checkpoint holds a tensor."""
-        return self.prefix + name in self._names
-
     def array(self, name: str, *shape: int) -> np.ndarray:
         """Return values on the host [shape], float32 or float16, and mark them as read.
 
@@ -142,6 +138,20 @@ class Weights:
         """Place values as f32."""
         return self.device.weight(np.asarray(values, np.float32), "f32")
 
+    def done(self, ignored: Iterable[str] = ()) -> None:
+        """Raise ModelFormatError when tensors under the prefix were never read, but for `ignored` prefixes."""
+        skipped = tuple(self.prefix + name for name in ignored)
+        left = sorted(
+            name
+            for name in self._names - self._read
+            if name.startswith(self.prefix) and not (skipped and name.startswith(skipped))
+        )
+        if left:
+            listed = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+            raise ModelFormatError(
+                f"{len(left)} tensors of the checkpoint belong to nothing that config.json describes: {listed}"
+            )
+
     def _found(self, name: str, shape: Sequence[int]) -> str:
         """Return the full name of a tensor that is there in that shape, and mark it as read."""
         full = self.prefix + name
@@ -168,20 +178,6 @@ class Weights:
             bits = self.checkpoint.raw(full).view(np.uint16) if kind == "BF16" else self.checkpoint.array(full)
             return Quantised(shape, [bits], name=full)
         return np.asarray(self.checkpoint.array(full), np.float16 if wanted == "F16" else np.float32)
-
-    def done(self, ignored: Iterable[str] = ()) -> None:
-        """Raise ModelFormatError when tensors under the prefix were never read, but for `ignored` prefixes."""
-        skipped = tuple(self.prefix + name for name in ignored)
-        left = sorted(
-            name
-            for name in self._names - self._read
-            if name.startswith(self.prefix) and not (skipped and name.startswith(skipped))
-        )
-        if left:
-            listed = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-            raise ModelFormatError(
-                f"{len(left)} tensors of the checkpoint belong to nothing that config.json describes: {listed}"
-            )
 
 
 def placed_bytes(checkpoint: Checkpoint, name: str, quant: str | None) -> int:

@@ -56,10 +56,6 @@ class RandomWeights(Weights):
         view._pool, view._scaled = self._pool, self._scaled
         return view
 
-    def has(self, name: str) -> bool:
-        """Say yes: every tensor can be made."""
-        return True
-
     def rows(self, name: str, outputs: int, inputs: int) -> np.ndarray:
         """Return random values float32 [outputs, inputs]."""
         return self.array(name, outputs, inputs)
