@@ -106,9 +106,8 @@ def _memory(vulkan: ctypes.CDLL, handle: ctypes.c_void_p) -> GpuMemory:
     own = [i for i in range(memory.heap_count) if memory.heaps[i].flags & _DEVICE_LOCAL]
     largest = max(own, key=lambda i: memory.heaps[i].size, default=0)
     total = memory.heaps[largest].size
-    left = budget.budget[largest] - budget.usage[largest]
-    # A driver without VK_EXT_memory_budget leaves the budget at zero.
+    left = total
+    if budget.budget[largest]:  # zero: a driver without VK_EXT_memory_budget
+        left = max(budget.budget[largest] - budget.usage[largest], 0)
     name = bytes(words)[20:276].partition(b"\0")[0].decode(errors="replace")
-    return GpuMemory(
-        name, words[4] == _CPU, words[2], words[3], total, max(left, 0) if budget.budget[largest] else total
-    )
+    return GpuMemory(name, words[4] == _CPU, words[2], words[3], total, left)

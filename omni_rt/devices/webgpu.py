@@ -58,8 +58,7 @@ def adapters() -> list[Adapter]:
 class WebGpuDevice(Device):
     """A GPU (or a software adapter) behind WebGPU.
 
-    `release` leaves out the bounds checks and loop limits that the driver would add to shaders. `activations` "q8" lets
-    kernels round rows of activations to int8 before they meet q8_0 weights, "f32" forbids it. `trace`, when set to a
+    `release` leaves out the bounds checks and loop limits that the driver would add to shaders. `trace`, when set to a
     list, collects one TraceLine per dispatch and times each by itself.
     """
 
