@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 BLOCK = 32
 """Values that share one scale in `q8_0`."""
 
-PLANE_BITS: dict[str, tuple[float, ...]] = {"f32": (32,), "i32": (32,), "f16": (16,), "q8_0": (8, 16 / BLOCK)}
-PLANE_BITS["q8"] = (8, 32 / BLOCK)
+PLANE_BITS: dict[str, tuple[float, ...]] = {
+    "f32": (32,),
+    "i32": (32,),
+    "f16": (16,),
+    "q8_0": (8, 16 / BLOCK),
+    "q8": (8, 32 / BLOCK),
+}
 """Bits per value of each plane of each dtype; q8 are rounded activations, which only a device makes and reads."""
+
+HOST_TYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "f16": np.dtype(np.float16),
+    "i32": np.dtype(np.int32),
+}
+"""What NumPy calls the dtypes of one plane."""
 
 
 def plane_bytes(shape: Sequence[int], dtype: str) -> tuple[int, ...]:

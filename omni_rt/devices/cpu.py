@@ -16,12 +16,11 @@ from omni_rt.devices.device import Device, host_planes, host_values, natural_dty
 from omni_rt.devices.recording import Recording, Step
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix
-from omni_rt.tensor import Tensor
+from omni_rt.tensor import HOST_TYPES, Tensor
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Call, Native, Op
 
-KINDS = {"f32": np.dtype(np.float32), "i32": np.dtype(np.int32)}
 NUMPY = "numpy"
 """The level without C bodies."""
 
@@ -88,7 +87,7 @@ class CpuDevice(Device):
         return Tensor(values.shape, dtype, self, planes)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
-        planes = (np.zeros(shape, {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]),)
+        planes = (np.zeros(shape, HOST_TYPES[dtype]),)
         self.ledger.take("state", planes[0].nbytes)
         return Tensor(shape, dtype, self, planes)
 
@@ -96,7 +95,7 @@ class CpuDevice(Device):
         if self._recording.current is not None:
             raise DeviceError("a captured step must not read values back: they would be those of its first run")
         values = host_values(tensor.planes, tensor.dtype, tensor.shape)
-        return values.copy() if tensor.dtype in KINDS else values
+        return values.copy() if tensor.dtype in ("f32", "i32") else values
 
     def read_later(self, tensor: Tensor) -> Callable[[], np.ndarray]:
         values = self.read(tensor)
@@ -142,9 +141,7 @@ class CpuDevice(Device):
     ) -> Plan:
         """Check a call against the op and choose the C body for calls like it, if there is one (tests name theirs)."""
         call = op.bind([t.shape for t in operands], [t.dtype for t in operands], attributes)
-        outputs = tuple(
-            (output.shape(call.dims), KINDS[output.dtype_class], output.dtype_class) for output in op.outputs
-        )
+        outputs = tuple((o.shape(call.dims), HOST_TYPES[o.dtype_class], o.dtype_class) for o in op.outputs)
         body, uniforms = None, None
         chosen = chosen or self.choose(op, call)
         if chosen is not None and self.pool is not None:

@@ -14,7 +14,7 @@ from omni_rt import quant
 from omni_rt.devices.gpu_memory import left_on
 from omni_rt.devices.host_memory import available_bytes
 from omni_rt.devices.ledger import Ledger
-from omni_rt.tensor import BLOCK, Tensor
+from omni_rt.tensor import BLOCK, HOST_TYPES, Tensor
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Op
@@ -134,9 +134,8 @@ def host_planes(values: quant.Matrix, dtype: str) -> tuple[np.ndarray, ...]:
         return values.planes()
     if dtype == "q8_0":
         return quant.quantise(np.asarray(values))
-    kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
     # A view of a mapped file stays one; C reads whole values, so one at an odd offset is copied.
-    return (np.require(values, kind, ["C", "ALIGNED"]),)
+    return (np.require(values, HOST_TYPES[dtype], ["C", "ALIGNED"]),)
 
 
 def natural_dtype(values: np.ndarray) -> str:
@@ -152,6 +151,5 @@ def host_values(planes: Sequence[np.ndarray], dtype: str, shape: Sequence[int]) 
         quants = planes[0].view(np.int8).reshape(shape)
         scales = planes[1].view(np.float16).reshape(*shape[:-1], shape[-1] // BLOCK)
         return quant.dequantise(quants, scales)
-    kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
-    values = planes[0].view(kind).reshape(shape)
+    values = planes[0].view(HOST_TYPES[dtype]).reshape(shape)
     return values if dtype == "i32" else values.astype(np.float32, copy=False)

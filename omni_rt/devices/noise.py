@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.devices.memory import ALIGNMENT
+from omni_rt.tensor import HOST_TYPES
 
 BLOCK_VALUES = 1 << 24
 QUANT_DEVIATION = 42
@@ -51,4 +52,4 @@ class Noise:
             self._normal = np.random.default_rng(0).standard_normal(BLOCK_VALUES, np.float32)
         if kind == "quants":
             return np.clip(np.rint(self._normal * QUANT_DEVIATION), -127, 127).astype(np.int8)
-        return (self._normal * np.float32(deviation)).astype({"f32": np.float32, "f16": np.float16}[kind])
+        return (self._normal * np.float32(deviation)).astype(HOST_TYPES[kind])

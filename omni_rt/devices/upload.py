@@ -17,7 +17,7 @@ from omni_rt.devices.memory import round_up, words
 from omni_rt.devices.readback import DEADLINE
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix, Quantised, cut_rows
-from omni_rt.tensor import plane_bytes
+from omni_rt.tensor import HOST_TYPES, plane_bytes
 
 STAGE = 32 << 20
 """Bytes of one buffer of the ring."""
@@ -121,5 +121,4 @@ def _write(values: Matrix, dtype: str, planes: Sequence[np.ndarray]) -> None:
         matrix.fill(planes[0].view(np.int8), planes[1].view(np.float16))
         return
     assert isinstance(values, np.ndarray)
-    kind = {"f32": np.float32, "f16": np.float16, "i32": np.int32}[dtype]
-    np.copyto(planes[0].view(kind).reshape(values.shape), values, casting="unsafe")
+    np.copyto(planes[0].view(HOST_TYPES[dtype]).reshape(values.shape), values, casting="unsafe")
