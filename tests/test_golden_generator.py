@@ -15,6 +15,7 @@ import omni_rt
 
 TOOLS = Path(__file__).parent.parent / "tools"
 COMMITTED = Path(__file__).parent / "goldens" / "omni-seed1"
+NORMS = ("norm.weight", "norm1.weight", "norm2.weight", "ln_q.weight", "ln_post.weight")
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -109,12 +110,17 @@ def test_media_change_the_reply(index: dict[str, Any]) -> None:
 
 
 def test_norms_biases_and_scales_are_not_neutral(weights: dict[str, np.ndarray]) -> None:
+    """Each would show if it were left out. The smallest hold one value, so how far they go is judged by kind."""
+    distances: dict[str, list[np.ndarray]] = {}
     for name, values in weights.items():
-        if name.endswith(("norm.weight", "ln_q.weight")):
-            assert np.abs(values - 1).mean() > 0.05, name
-        elif name.endswith((".bias", ".alpha", ".beta", ".gamma", ".scale")):
-            # One value alone may be drawn close to zero, but not zero itself.
-            assert np.abs(values).mean() > (0.005 if values.size > 1 else 0.0), name
+        kind = "norm" if name.endswith(NORMS) else name.rsplit(".", 1)[-1]
+        if kind != "weight":
+            distance = np.abs(values - (kind == "norm")).reshape(-1)
+            assert distance.any(), name
+            distances.setdefault(kind, []).append(distance)
+    assert set(distances) == {"norm", "bias", "alpha", "beta", "gamma", "scale"}
+    for kind, parts in distances.items():
+        assert np.concatenate(parts).mean() > 0.05, kind
 
 
 @pytest.mark.oracle
