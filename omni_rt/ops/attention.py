@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.grids import ENOUGH, Grid
 
-Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 UNIFORMS = ("T", "H", "D", "S", "G", "scale", "causal", "window", "block")
 F16 = {"k": "f16", "v": "f16"}
-
-
-def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return one workgroup per head and query; the kernels stride over what is left."""
-    return call.H, min(call.T, 4096), 1
 
 
 MOST_SCORES = 1 << 22
@@ -31,7 +26,7 @@ PREFILL_FROM = 17
 
 
 def _in_any_way(call: Call) -> bool:
-    others = (call.D % 4 == 0 and _is_prefill(call)) or in_runs(call)
+    others = (call.D % 4 == 0 and _is_prefill(call)) or in_runs(call.H, call.G, call.D)
     return bool(call.D <= 256 and not others)
 
 
@@ -39,9 +34,9 @@ def _is_prefill(call: Call) -> bool:
     return bool((call.dims.get("as_rows") or call.T) >= PREFILL_FROM)
 
 
-def in_runs(call: Call) -> bool:
-    """Say whether the decode kernels take a call's heads: 8 lanes share a key, a workgroup up to 8 query heads."""
-    return bool(call.D % 4 == 0 and call.D <= 128 and call.H // call.G <= 8)
+def in_runs(heads: int, key_heads: int, width: int) -> bool:
+    """Say whether the decode kernels take such heads: 8 lanes share a key, a workgroup up to 8 query heads."""
+    return width % 4 == 0 and width <= 128 and heads // key_heads <= 8
 
 
 def run_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, dtypes: Mapping[str, str]) -> list[Kernel]:
@@ -51,7 +46,7 @@ def run_kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, dtypes: Mapp
 
         def when(call: Call, repeat: int = repeat, steps: int = steps) -> bool:
             shared = repeat // 2 < call.H // call.G <= repeat
-            return in_runs(call) and shared and cdiv(call.D, 32) == steps and not _is_prefill(call)
+            return in_runs(call.H, call.G, call.D) and shared and cdiv(call.D, 32) == steps and not _is_prefill(call)
 
         variants = ({"REPEAT": repeat, "STEPS": steps},)
         kernels.append(Kernel(shader, uniforms, grid, dtypes=dtypes, when=when, variants=variants))
@@ -136,7 +131,7 @@ def decode_calls() -> list[dict[str, Any]]:
         *_prefill("attention_f16_prefill", F16),
         *run_kernels("attention_decode", UNIFORMS, lambda c, v: (c.G, c.T, 1), {}),
         *run_kernels("attention_f16_decode", UNIFORMS, lambda c, v: (c.G, c.T, 1), F16),
-        Kernel("attention", UNIFORMS, _grid, when=_in_any_way),
+        Kernel("attention", UNIFORMS, lambda c, v: (c.H, min(c.T, ENOUGH), 1), when=_in_any_way),
     ],
     natives=(Native("attention_f32", UNIFORMS), Native("attention_f16", UNIFORMS, F16)),
     # float32 keeps a score of 30 to 2e-6, which the exponential makes a share of a value; a spike is 100 times the RMS.

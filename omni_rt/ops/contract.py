@@ -131,6 +131,11 @@ class Native:
         )
 
 
+def by_weight(name: str, *uniforms: str) -> list[Native]:
+    """Return a C body for each dtype of the weight w."""
+    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in DTYPE_CLASSES["weight"]]
+
+
 Example = Callable[[np.random.Generator, Mapping[str, Any]], Mapping[str, np.ndarray]]
 """Makes the operands that must obey a rule (ids in range, lengths): from extents to arrays, by operand name."""
 

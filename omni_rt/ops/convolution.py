@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
+from omni_rt.ops.contract import DTYPE_CLASSES, Call, Kernel, by_weight, cdiv, op
+from omni_rt.ops.grids import GRID_LIMIT
 from omni_rt.ops.matmul import product
 
-WEIGHTS = ("f32", "f16", "q8_0")
 FEW_ROWS = 32
 """From this many output rows on a convolution may go by tiles."""
 
@@ -53,10 +53,10 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
         return cdiv(columns, 4 * lanes * variant["NB"]), cdiv(rows, 1024 // lanes * variant["MB"]), 1
 
     def direct_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-        return min(cdiv(prod(shape(call)), 256), 65535), 1, 1
+        return min(cdiv(prod(shape(call)), 256), GRID_LIMIT), 1, 1
 
     kernels = []
-    for dtype in WEIGHTS:
+    for dtype in DTYPE_CLASSES["weight"]:
         weight = {"w": dtype}
         kernels += [
             Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, SKINNY),
@@ -78,7 +78,9 @@ def _few() -> list[Kernel]:
         rows, outputs = _conv1d_shape(call)
         return cdiv(rows, 64), outputs, 1
 
-    return [Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in WEIGHTS]
+    return [
+        Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in DTYPE_CLASSES["weight"]
+    ]
 
 
 def _judged_rows(call: Call, shape: Shape) -> int:
@@ -97,18 +99,13 @@ def _conv2d_shape(call: Call) -> tuple[int, int]:
     return call.B * rows * columns, call.N
 
 
-def _natives(name: str, *uniforms: str) -> list[Native]:
-    """Return one C body per weight dtype."""
-    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("f32", "f16", "q8_0")]
-
-
 @op(
     "x[T, C], tail[P, C], w[N, J, I]:weight, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
     kernels=(
         *_few(),
         *_kernels("conv1d", CONV1D_UNIFORMS, _conv1d_shape, wide=lambda c: c.I == c.C and c.I % 4 == 0),
     ),
-    natives=_natives("conv1d", "T", "C", "P", "N", "J", "I", "stride", "dilation", "right"),
+    natives=by_weight("conv1d", *CONV1D_UNIFORMS),
     domain=(
         {"T": 1, "C": 3, "P": 0, "N": 2, "J": 1, "I": 3, "stride": 1, "dilation": 1, "right": 0},
         {"T": 33, "C": 5, "P": 6, "N": 5, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
@@ -162,7 +159,7 @@ def conv1d(
         lambda c: (c.T, c.M * c.N),
         wide=lambda c: c.C % 4 == 0,
     ),
-    natives=_natives("conv_transpose1d", "T", "C", "P", "M", "N", "Q"),
+    natives=by_weight("conv_transpose1d", "T", "C", "P", "M", "N", "Q"),
     domain=(
         {"T": 1, "C": 3, "P": 0, "M": 2, "N": 3, "Q": 1},
         {"T": 5, "C": 32, "P": 1, "M": 3, "N": 5, "Q": 2},
@@ -199,7 +196,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any, *, as_rows: int = 0) -> 
         _conv2d_shape,
         wide=lambda c: c.C % 4 == 0,
     ),
-    natives=_natives("conv2d", "B", "H", "W", "C", "N", "J", "L", "stride", "pad"),
+    natives=by_weight("conv2d", "B", "H", "W", "C", "N", "J", "L", "stride", "pad"),
     domain=(
         {"B": 2, "H": 7, "W": 5, "C": 1, "N": 3, "J": 3, "L": 3, "stride": 2, "pad": 1},
         {"B": 1, "H": 4, "W": 6, "C": 32, "N": 5, "J": 3, "L": 2, "stride": 2, "pad": 0},

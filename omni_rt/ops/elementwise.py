@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
+from omni_rt.ops.contract import Kernel, Native, op
+from omni_rt.ops.grids import per_value
 
 _erf = np.frompyfunc(erf, 1, 1)
 
 DOMAIN = ({"T": 1, "N": 1}, {"T": 2, "N": 31}, {"T": 33, "N": 257}, {"T": 5, "N": 1024})
-
-
-def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    """One workgroup per 1024 outputs, as far as a grid goes; the kernels loop beyond."""
-    return min(cdiv(call.T * (call.N if "N" in call.dims else call.C), 1024), 65535), 1, 1
 
 
 def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -35,7 +31,7 @@ def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[st
 
 @op(
     "a[T, N], b[R, N] -> y[T, N]",
-    kernels=(Kernel("add", ("T", "R", "N"), _grid),),
+    kernels=(Kernel("add", ("T", "R", "N"), per_value),),
     natives=(Native("add", ("T", "N", "R")),),
     domain=(
         {"T": 1, "R": 1, "N": 1},
@@ -52,7 +48,7 @@ def add(a: Any, b: Any) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("silu", ("T", "N"), _grid),),
+    kernels=(Kernel("silu", ("T", "N"), per_value),),
     natives=(Native("silu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1, "N": 1024},),
@@ -64,7 +60,7 @@ def silu(x: Any) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("gelu", ("T", "N"), _grid),),
+    kernels=(Kernel("gelu", ("T", "N"), per_value),),
     natives=(Native("gelu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 100, "N": 5120},),
@@ -76,7 +72,7 @@ def gelu(x: Any) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("gelu_tanh", ("T", "N"), _grid),),
+    kernels=(Kernel("gelu_tanh", ("T", "N"), per_value),),
     natives=(Native("gelu_tanh", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1024, "N": 4304},),
@@ -88,7 +84,7 @@ def gelu_tanh(x: Any) -> Any:
 
 @op(
     "x[T, 2*N] -> y[T, N]",
-    kernels=(Kernel("silu_mul", ("T", "N"), _grid),),
+    kernels=(Kernel("silu_mul", ("T", "N"), per_value),),
     natives=(Native("silu_mul", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 1, "N": 6144}, {"T": 512, "N": 3072}),
@@ -102,7 +98,7 @@ def silu_mul(x: Any) -> Any:
 
 @op(
     "x[T, C], frequency[C], amplitude[C] -> y[T, C]",
-    kernels=(Kernel("snake", ("T", "C"), _grid),),
+    kernels=(Kernel("snake", ("T", "C"), per_value),),
     natives=(Native("snake", ("T", "C")),),
     domain=({"T": 2, "C": 1}, {"T": 5, "C": 31}, {"T": 33, "C": 96}, {"T": 1, "C": 1536}),
     example=_snake_example,

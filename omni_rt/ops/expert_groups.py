@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Tolerance, cdiv, op
+from omni_rt.ops.elementwise import silu_mul
 from omni_rt.ops.experts import choose_experts, expert_down, expert_gate_up
+from omni_rt.ops.grids import per_column
 from omni_rt.ops.matmul import VECTOR
-from omni_rt.ops.rows import row_grid
 from omni_rt.tensor import Tensor
 
 SHARED_FROM = 2
@@ -98,13 +99,10 @@ def expert_slots(experts: Any, *, E: int) -> Any:
 )
 def grouped_gate_up(x: Any, w: Any, slots: Any, ends: Any) -> Any:
     """SwiGLU of each row in each of its experts as `expert_gate_up`, from the sorted slots of `expert_slots`."""
-    half = w.shape[1] // 2
-    hidden = np.empty((slots.size, half), x.dtype)
+    hidden = np.empty((slots.size, w.shape[1] // 2), x.dtype)
     for expert, chosen in enumerate(_groups(slots, ends)):
-        both = x[chosen // slots.shape[1]] @ w[expert].T
-        gate, up = both[:, :half], both[:, half:]
-        hidden[chosen] = gate / (1 + np.exp(-gate)) * up
-    return hidden.reshape(*slots.shape, half)
+        hidden[chosen] = silu_mul.body(x[chosen // slots.shape[1]] @ w[expert].T)
+    return hidden.reshape(*slots.shape, -1)
 
 
 @op(
@@ -129,7 +127,7 @@ def grouped_product(x: Any, w: Any, slots: Any, ends: Any) -> Any:
 
 @op(
     "d[T, A, N], weights[T, A], r[T, N] -> y[T, N]",
-    kernels=(Kernel("add_weighted", ("T", "A", "N"), row_grid),),
+    kernels=(Kernel("add_weighted", ("T", "A", "N"), per_column),),
     domain=({"T": 1, "A": 1, "N": 1}, {"T": 5, "A": 8, "N": 257}, {"T": 33, "A": 3, "N": 64}),
     bench=({"T": 512, "A": 8, "N": 2048},),  # Qwen3-Omni Thinker, a prompt
 )

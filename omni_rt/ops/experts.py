@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
-from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
+from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.elementwise import silu_mul
+from omni_rt.ops.grids import GRID_LIMIT, Grid, per_column
+from omni_rt.ops.int8 import int8_calls, int8_kernels, int8_natives, teams
 from omni_rt.ops.matmul import VECTOR
-from omni_rt.ops.rows import GRID_LIMIT, row_grid
 from omni_rt.tensor import BLOCK
-
-Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 
 MOST_CHOSEN = 64
 """Experts per row that the routing kernel can choose at most."""
@@ -46,14 +45,6 @@ def _slot_kernels(name: str, uniforms: tuple[str, ...], grid: Grid, length: str)
         variants = ({"WG": 128, "ROWS": 2}, {"WG": 64, "ROWS": 2})
         kernels.append(Kernel(f"{name}_{dtype}", rows, grid, {"w": dtype}, when, variants, splits="w"))
     return kernels
-
-
-def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
-    """Return the C bodies of an expert product; the first that a device may use runs."""
-    return [
-        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING),
-        *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
-    ]
 
 
 def choose_experts(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -99,7 +90,7 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
 @op(
     "x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]",
     kernels=_slot_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K"),
-    natives=_natives("expert_gate_up", ("T", "E", "A", "I", "K")),
+    natives=int8_natives("expert_gate_up", "T", "E", "A", "I", "K"),
     # Far below 0, silu(g) falls as exp(g): it multiplies the relative error of g by |g|.
     tolerance=Tolerance(nmse=1e-8),
     domain=(
@@ -118,13 +109,10 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
 )
 def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     """SwiGLU of each row in each of its experts: h = silu(gate) * up, w = gate rows, then up rows."""
-    half = w.shape[1] // 2
-    hidden = np.empty((*experts.shape, half), x.dtype)
+    hidden = np.empty((*experts.shape, w.shape[1] // 2), x.dtype)
     for expert in np.unique(experts):
         rows, slots = np.nonzero(experts == expert)
-        both = x[rows] @ w[expert].T
-        gate, up = both[:, :half], both[:, half:]
-        hidden[rows, slots] = gate / (1 + np.exp(-gate)) * up
+        hidden[rows, slots] = silu_mul.body(x[rows] @ w[expert].T)
     return hidden
 
 
@@ -141,7 +129,7 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
         ),
         *_slot_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I"),
     ],
-    natives=_natives("expert_down", ("T", "E", "A", "I", "N")),
+    natives=int8_natives("expert_down", "T", "E", "A", "I", "N"),
     domain=(
         *int8_calls("I", "N", T=1, E=2, A=1),
         {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
@@ -168,7 +156,7 @@ def expert_down(h: Any, w: Any, experts: Any, weights: Any, r: Any) -> Any:
 
 @op(
     "x[T, N], s[T, N], g[T, 1] -> y[T, N]",
-    kernels=(Kernel("add_gated", ("T", "N"), row_grid),),
+    kernels=(Kernel("add_gated", ("T", "N"), per_column),),
     natives=(Native("add_gated", ("T", "N")),),
     domain=({"T": 1, "N": 1}, {"T": 5, "N": 257}, {"T": 33, "N": 64}),
     bench=({"T": 1, "N": 1024},),  # shared expert of the Qwen3-Omni Talker

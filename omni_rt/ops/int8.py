@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Tolerance, always
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, always, by_weight
+from omni_rt.ops.grids import Grid
 from omni_rt.tensor import BLOCK, Tensor
 
 LONGEST = (1024, 2048, 3072, 4096, 6144)
@@ -21,8 +22,6 @@ LONGEST_OF_HALF_TEAMS = 2048
 
 MANY_ITEMS = 16384
 """Items from which on a team takes more of them in turn: the workgroups of a vocabulary would not fit a GPU at once."""
-
-Grid = Callable[[Call, Mapping[str, int]], tuple[int, int, int]]
 
 
 def teams(variant: Mapping[str, int]) -> int:
@@ -74,6 +73,12 @@ def int8_kernels(
             )
             kernels.append(kernel)
     return kernels
+
+
+def int8_natives(name: str, *uniforms: str) -> list[Native]:
+    """Return the C bodies of a product, the one that rounds to int8 first: the first that a device may use runs."""
+    rounding = Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING)
+    return [rounding, *by_weight(name, *uniforms)]
 
 
 def int8_calls(length: str, items: str, gated: bool = False, **dims: Any) -> list[dict[str, Any]]:

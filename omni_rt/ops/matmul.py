@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, cdiv, op
-from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, cdiv, op
+from omni_rt.ops.grids import GRID_LIMIT
+from omni_rt.ops.int8 import int8_calls, int8_kernels, int8_natives, teams
 
 FEW_ROWS = 96
 """Rows of x up to which a pass over the weights for every four or eight of them beats tiles in workgroup memory."""
@@ -20,7 +21,7 @@ FEW_OUTPUTS = 256
 """Weight rows up to which such a pass beats tiles for any number of rows: there are too few tiles to fill a GPU."""
 
 GRID_WIDTH = 32768
-"""Workgroups along x from which on a grid of weight rows goes on along y; a dimension holds at most 65535."""
+"""Workgroups along x from which on a grid of weight rows goes on along y: below GRID_LIMIT."""
 
 VECTOR = {"f32": 4, "f16": 8, "q8_0": 32}
 """Row lengths must be multiples of these for the kernels that read vectors."""
@@ -62,7 +63,7 @@ def _int8_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _odd_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
-    return cdiv(c.row_count, v["ROWS"]), min(c.T, 65535), 1
+    return cdiv(c.row_count, v["ROWS"]), min(c.T, GRID_LIMIT), 1
 
 
 def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
@@ -128,18 +129,10 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     ]
 
 
-def _natives(name: str, uniforms: tuple[str, ...]) -> list[Native]:
-    """Return the C bodies of matmul or matmul_add; the first that a device may use runs."""
-    return [
-        Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING),
-        *(Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("q8_0", "f16", "f32")),
-    ]
-
-
 @op(
     "x[T, K], w[N, K]:weight -> y[T, N]",
     kernels=_kernels("matmul", ("T", "N", "K", "row_start", "row_count")),
-    natives=_natives("matmul", ("T", "N", "K", "as_rows")),
+    natives=int8_natives("matmul", "T", "N", "K", "as_rows"),
     domain=(
         *int8_calls("K", "N", T=1),
         {"T": 1, "N": 31, "K": 2048},
@@ -178,7 +171,7 @@ def matmul(x: Any, w: Any, *, as_rows: int = 0) -> Any:
 @op(
     "x[T, K], w[N, K]:weight, r[R, N] -> y[T, N]",
     kernels=_kernels("matmul_add", ("T", "N", "K", "R", "row_start", "row_count")),
-    natives=_natives("matmul_add", ("T", "N", "K", "as_rows", "R")),
+    natives=int8_natives("matmul_add", "T", "N", "K", "as_rows", "R"),
     domain=(
         *int8_calls("K", "N", T=1, R=1),
         {"T": 1, "N": 31, "K": 2048, "R": 1},

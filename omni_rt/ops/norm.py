@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, op
-
-
-def row_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return one workgroup per row; the kernels stride over what is left."""
-    return min(call.T, 4096), 1, 1
-
+from omni_rt.ops.contract import Kernel, Native, op
+from omni_rt.ops.grids import per_row
 
 NORM_DOMAIN = [
     {"T": t, "N": n, "epsilon": 1e-6}
@@ -31,7 +25,7 @@ NORM_BENCH = (
 
 @op(
     "x[T, N], w[N] -> y[T, N]",
-    kernels=[Kernel("rms_norm", uniforms=("T", "N", "epsilon"), grid=row_grid)],
+    kernels=[Kernel("rms_norm", uniforms=("T", "N", "epsilon"), grid=per_row)],
     natives=(Native("rms_norm", ("T", "N", "epsilon")),),
     domain=[*NORM_DOMAIN, {"T": 4099, "N": 3, "epsilon": 1e-6}],
     bench=NORM_BENCH,
@@ -43,7 +37,7 @@ def rms_norm(x: Any, w: Any, *, epsilon: float) -> Any:
 
 @op(
     "x[T, N], w[N], b[N] -> y[T, N]",
-    kernels=[Kernel("layer_norm", uniforms=("T", "N", "epsilon"), grid=row_grid)],
+    kernels=[Kernel("layer_norm", uniforms=("T", "N", "epsilon"), grid=per_row)],
     natives=(Native("layer_norm", ("T", "N", "epsilon")),),
     domain=NORM_DOMAIN,
     bench=NORM_BENCH,
@@ -56,7 +50,7 @@ def layer_norm(x: Any, w: Any, b: Any, *, epsilon: float) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=[Kernel("softmax", uniforms=("T", "N"), grid=row_grid)],
+    kernels=[Kernel("softmax", uniforms=("T", "N"), grid=per_row)],
     natives=(Native("softmax", ("T", "N")),),
     domain=[{"T": t, "N": n} for t, n in ((1, 1), (2, 7), (5, 64), (1, 255), (33, 72), (2, 257), (4099, 3), (1, 3072))],
     bench=({"T": 1, "N": 128}, {"T": 512, "N": 128}),  # Qwen3-Omni thinker, routing over 128 experts

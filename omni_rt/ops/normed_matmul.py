@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from omni_rt.ops.contract import Call, Kernel, Tolerance, op
 from omni_rt.ops.elementwise import silu_mul
 from omni_rt.ops.int8 import int8_calls, int8_kernels, teams
@@ -16,6 +14,7 @@ from omni_rt.ops.norm import rms_norm
 from omni_rt.tensor import BLOCK, Tensor
 
 FEW_OUTPUTS = 256
+"""Outputs up to which a workgroup computes one: a router has 128."""
 
 
 def _matmul_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -27,10 +26,7 @@ def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list[Kernel]:
-    """Return the kernels for each weight dtype: fewer lanes for short rows, so that each has a chunk to read.
-
-    Of few outputs (a router has 128) a workgroup computes one, so that there are enough of them.
-    """
+    """Return the kernels for each weight dtype: fewer lanes for short rows, so that each has a chunk to read."""
     kernels = []
     for dtype, vector in VECTOR.items():
         for few, (lanes, longest) in product((True, False), ((64, 1024), (128, 1 << 30))):
@@ -45,10 +41,6 @@ def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list
                 variants.reverse()
             kernels.append(Kernel(f"{name}_{dtype}", ranges, grid, {"w": dtype}, when, tuple(variants), splits="w"))
     return kernels
-
-
-def _normed(x: Any, g: Any, epsilon: float) -> Any:
-    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * g
 
 
 @op(
@@ -78,7 +70,7 @@ def _normed(x: Any, g: Any, epsilon: float) -> Any:
 )
 def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
     """Normalise and multiply: y = rms_norm(x, g) @ w.T; meant for one row or few."""
-    return _normed(x, g, epsilon) @ w.T
+    return rms_norm.body(x, g, epsilon=epsilon) @ w.T
 
 
 @op(
@@ -108,10 +100,7 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
 )
 def norm_gate_up(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
     """Normalise, then SwiGLU: h = silu(gate) * up of m = rms_norm(x, g); w = gate rows, then up rows."""
-    both = _normed(x, g, epsilon) @ w.T
-    half = w.shape[0] // 2
-    gate, up = both[:, :half], both[:, half:]
-    return gate / (1 + np.exp(-gate)) * up
+    return silu_mul.body(rms_norm.body(x, g, epsilon=epsilon) @ w.T)
 
 
 def project_normed(x: Tensor, g: Tensor, w: Tensor, *, epsilon: float, as_rows: int = 0) -> Tensor:

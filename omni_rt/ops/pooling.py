@@ -7,19 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
-
-DOMAIN = ({"T": 1, "N": 1}, {"T": 2, "N": 31}, {"T": 33, "N": 257}, {"T": 5, "N": 1024})
-
-
-def _grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    """One workgroup per 1024 values, as far as a grid goes; the kernels loop beyond."""
-    return min(cdiv(call.T * call.N, 1024), 65535), 1, 1
+from omni_rt.ops.contract import Kernel, Native, op
+from omni_rt.ops.elementwise import DOMAIN
+from omni_rt.ops.grids import per_value
 
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("relu", ("T", "N"), _grid),),
+    kernels=(Kernel("relu", ("T", "N"), per_value),),
     natives=(Native("relu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 300, "N": 512},),
@@ -31,7 +26,7 @@ def relu(x: Any) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("tanh", ("T", "N"), _grid),),
+    kernels=(Kernel("tanh", ("T", "N"), per_value),),
     natives=(Native("hyperbolic_tangent", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 300, "N": 128},),
@@ -43,7 +38,7 @@ def tanh(x: Any) -> Any:
 
 @op(
     "x[T, N] -> y[T, N]",
-    kernels=(Kernel("elu", ("T", "N"), _grid),),
+    kernels=(Kernel("elu", ("T", "N"), per_value),),
     natives=(Native("elu", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 4096, "N": 64},),
@@ -55,7 +50,7 @@ def elu(x: Any) -> Any:
 
 @op(
     "x[T, N], g[1, N], r[T, N] -> y[T, N]",
-    kernels=(Kernel("gate_channels", ("T", "N"), _grid),),
+    kernels=(Kernel("gate_channels", ("T", "N"), per_value),),
     natives=(Native("gate_channels", ("T", "N")),),
     domain=DOMAIN,
     bench=({"T": 300, "N": 512},),

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
+from omni_rt.ops.contract import Call, Kernel, Native, op
+from omni_rt.ops.grids import ENOUGH, lanes
+from omni_rt.ops.norm import rms_norm
 
 Arrays = Mapping[str, np.ndarray]
 F16 = {"cache_k": "f16", "cache_v": "f16"}
@@ -31,14 +33,9 @@ def _length_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Arrays
     return {"length": np.array([first + dims["T"]])}
 
 
-def _lanes(count: int) -> tuple[int, int, int]:
-    """Return one lane of 256 per item; the kernels stride over what is left."""
-    return min(cdiv(count, 256), 4096), 1, 1
-
-
 def _heads(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return one workgroup per head and row; the kernels stride over what is left."""
-    return call.M // call.D, min(call.T, 4096), 1
+    """Return one workgroup per head and row."""
+    return call.M // call.D, min(call.T, ENOUGH), 1
 
 
 def _append_domain(heads: tuple[tuple[int, int], ...], *, fused: bool, **attributes: float) -> list[dict[str, Any]]:
@@ -69,7 +66,7 @@ def _natives(name: str, uniforms: tuple[str, ...]) -> tuple[Native, ...]:
 @op(
     "p[T, A], f[A, J] -> table[T, 2*J]",
     kernels=[
-        Kernel("angles", uniforms=("T", "A", "J"), grid=lambda c, v: (min(cdiv(c.T * c.J, 64), 4096), 1, 1)),
+        Kernel("angles", uniforms=("T", "A", "J"), grid=lambda c, v: lanes(c.T * c.J, 64)),
     ],
     natives=(Native("angles", ("T", "A", "J")),),
     domain=[{"T": t, "A": a, "J": j} for t, a, j in ((1, 1, 1), (1, 3, 64), (33, 1, 36), (5, 2, 7), (4099, 1, 65))],
@@ -92,10 +89,6 @@ def _rotate(x: Any, table: Any) -> Any:
     return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
 
-def _normalise(x: Any, w: Any, epsilon: float) -> Any:
-    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * w
-
-
 def _append(cache: Any, rows: Any, length: Any) -> None:
     first = int(length[0]) - len(rows)
     cache[np.arange(first, first + len(rows)) % len(cache)] = rows
@@ -103,7 +96,7 @@ def _append(cache: Any, rows: Any, length: Any) -> None:
 
 @op(
     "x[T, H, D], table[T, D] -> y[T, H, D]",
-    kernels=[Kernel("rope", uniforms=("T", "H", "D"), grid=lambda c, v: _lanes(c.T * c.H * c.D // 2))],
+    kernels=[Kernel("rope", uniforms=("T", "H", "D"), grid=lambda c, v: lanes(c.T * c.H * c.D // 2))],
     natives=(Native("rope", ("T", "H", "D")),),
     domain=[{"T": t, "H": h, "D": d} for t, h, d in ((1, 1, 2), (1, 3, 128), (2, 5, 24), (33, 2, 72))],
     bench=({"T": 1000, "H": 32, "D": 72}, {"T": 100, "H": 16, "D": 64}),  # Qwen3-Omni vision encoder, code2wav
@@ -117,11 +110,11 @@ def rope(x: Any, table: Any) -> Any:
     "k[T, G, D], v[T, G, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32 ->",
     mutates=("cache_k", "cache_v"),
     kernels=[
-        Kernel("kv_append", uniforms=("T", "S", "G", "D"), grid=lambda c, v: _lanes(c.T * c.G * c.D)),
+        Kernel("kv_append", uniforms=("T", "S", "G", "D"), grid=lambda c, v: lanes(c.T * c.G * c.D)),
         Kernel(
             "kv_append_f16",
             uniforms=("T", "S", "G", "D"),
-            grid=lambda c, v: _lanes(c.T * c.G * c.D // 2),
+            grid=lambda c, v: lanes(c.T * c.G * c.D // 2),
             dtypes=F16,
             when=lambda c: c.D % 2 == 0,
         ),
@@ -142,11 +135,11 @@ def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
     "qkv[T, M], table[T, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32 -> q[T, M // D - 2 * G, D]",
     mutates=("cache_k", "cache_v"),
     kernels=[
-        Kernel("rope_append", uniforms=("T", "M", "S", "G", "D"), grid=lambda c, v: _lanes(c.T * c.M // 2)),
+        Kernel("rope_append", uniforms=("T", "M", "S", "G", "D"), grid=lambda c, v: lanes(c.T * c.M // 2)),
         Kernel(
             "rope_append_f16",
             uniforms=("T", "M", "S", "G", "D"),
-            grid=lambda c, v: _lanes(c.T * c.M // 4),
+            grid=lambda c, v: lanes(c.T * c.M // 4),
             dtypes=F16,
             when=lambda c: c.D % 4 == 0,
         ),
@@ -194,7 +187,7 @@ def norm_rope_append(
     groups, width = cache_k.shape[1:]
     heads = qkv.reshape(len(qkv), -1, width)
     count = heads.shape[1] - 2 * groups
-    keys = _normalise(heads[:, count : count + groups], k_norm, epsilon)
+    keys = rms_norm.body(heads[:, count : count + groups], k_norm, epsilon=epsilon)
     _append(cache_k, _rotate(keys, table), length)
     _append(cache_v, heads[:, count + groups :], length)
-    return _rotate(_normalise(heads[:, :count], q_norm, epsilon), table)
+    return _rotate(rms_norm.body(heads[:, :count], q_norm, epsilon=epsilon), table)

@@ -7,15 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
-
-GRID_LIMIT = 65535
-"""Workgroups that every device allows per dimension of a grid."""
-
-
-def row_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
-    """Return a grid of 256 columns of N per workgroup along x and of rows T along y."""
-    return cdiv(c.N, 256), min(c.T, GRID_LIMIT), 1
+from omni_rt.ops.contract import DTYPE_CLASSES, Call, Kernel, Native, by_weight, cdiv, op
+from omni_rt.ops.grids import GRID_LIMIT, per_column
 
 
 def _join_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -25,14 +18,9 @@ def _join_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
 def _gathers(name: str, *uniforms: str) -> list[Kernel]:
     """Return one kernel per weight dtype of an op that gathers rows of w, whole or split by rows."""
     return [
-        Kernel(f"{name}_{dtype}", (*uniforms, "row_start", "row_count"), row_grid, {"w": dtype}, splits="w")
-        for dtype in ("f32", "f16", "q8_0")
+        Kernel(f"{name}_{dtype}", (*uniforms, "row_start", "row_count"), per_column, {"w": dtype}, splits="w")
+        for dtype in DTYPE_CLASSES["weight"]
     ]
-
-
-def _natives(name: str, *uniforms: str) -> list[Native]:
-    """Return one C body per weight dtype."""
-    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in ("f32", "f16", "q8_0")]
 
 
 def _ids(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -59,7 +47,7 @@ def _index(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping[str, np
 @op(
     "w[V, N]:weight, ids[T]:i32 -> y[T, N]",
     kernels=_gathers("embed", "T", "N"),
-    natives=_natives("embed", "V", "N", "T"),
+    natives=by_weight("embed", "V", "N", "T"),
     domain=({"V": 1, "N": 32, "T": 1}, {"V": 70, "N": 288, "T": 5}, {"V": 9, "N": 33, "T": 3}),
     example=_ids,
     bench=({"V": 152064, "N": 2048, "T": 512},),  # text embeddings of the Qwen3-Omni Thinker
@@ -73,7 +61,7 @@ def embed(w: Any, ids: Any) -> Any:
 @op(
     "w[V, N]:weight, ids[T, Q]:i32, offsets[Q]:i32 -> y[T, N]",
     kernels=_gathers("embed_sum", "T", "N", "Q", "scale"),
-    natives=_natives("embed_sum", "V", "N", "T", "Q", "scale"),
+    natives=by_weight("embed_sum", "V", "N", "T", "Q", "scale"),
     domain=(
         {"V": 4, "Q": 1, "N": 32, "T": 1, "scale": 1.0},
         {"V": 48, "Q": 16, "N": 288, "T": 5, "scale": 0.0625},
@@ -90,7 +78,7 @@ def embed_sum(w: Any, ids: Any, offsets: Any, *, scale: float = 1.0) -> Any:
 
 @op(
     "h[T, N], x[M, N], index[T]:i32 -> y[T, N]",
-    kernels=(Kernel("splice", ("T", "N"), row_grid),),
+    kernels=(Kernel("splice", ("T", "N"), per_column),),
     natives=(Native("splice", ("T", "N", "M")),),
     domain=({"T": 1, "N": 1, "M": 1}, {"T": 5, "N": 33, "M": 3}, {"T": 33, "N": 257, "M": 12}),
     example=_index,
@@ -103,7 +91,7 @@ def splice(h: Any, x: Any, index: Any) -> Any:
 
 @op(
     "h[T, N], x[M, N], index[T]:i32 -> y[T, N]",
-    kernels=(Kernel("add_rows", ("T", "N"), row_grid),),
+    kernels=(Kernel("add_rows", ("T", "N"), per_column),),
     natives=(Native("add_rows", ("T", "N", "M")),),
     domain=({"T": 1, "N": 1, "M": 1}, {"T": 5, "N": 33, "M": 3}, {"T": 33, "N": 257, "M": 12}),
     example=_index,

@@ -11,14 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, cdiv, op
+from omni_rt.ops.contract import Kernel, Native, op
+from omni_rt.ops.grids import lanes, per_row
 
 Dims = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
-
-
-def _row_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-    return min(call.T, 4096), 1, 1
 
 
 def _penalise_example(rng: np.random.Generator, dims: Dims) -> Arrays:
@@ -57,7 +54,7 @@ def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
 
 @op(
     "x[T, N] -> ids[T]:i32",
-    kernels=[Kernel("argmax", uniforms=("T", "N"), grid=_row_grid)],
+    kernels=[Kernel("argmax", uniforms=("T", "N"), grid=per_row)],
     natives=(Native("argmax", ("T", "N")),),
     domain=[
         {"T": t, "N": n} for t, n in ((1, 1), (2, 7), (5, 255), (1, 256), (2, 257), (33, 72), (4099, 2), (1, 152064))
@@ -75,7 +72,7 @@ def argmax(x: Any) -> Any:
         Kernel(
             "penalise",
             uniforms=("T", "V", "penalty"),
-            grid=lambda c, v: (min(cdiv(c.T * c.V, 256), 4096), 1, 1),
+            grid=lambda c, v: lanes(c.T * c.V),
         )
     ],
     natives=(Native("penalise", ("T", "V", "penalty")),),
@@ -93,7 +90,7 @@ def penalise(logits: Any, seen: Any, bias: Any, *, penalty: float) -> Any:
     "seen[V]:i32, ids[T]:i32 ->",
     mutates=("seen",),
     kernels=[
-        Kernel("mark", uniforms=("T", "V"), grid=lambda c, v: (min(cdiv(c.T, 64), 4096), 1, 1)),
+        Kernel("mark", uniforms=("T", "V"), grid=lambda c, v: lanes(c.T, 64)),
     ],
     natives=(Native("mark", ("V", "T")),),
     domain=[{"T": t, "V": v} for t, v in ((1, 1), (5, 7), (1, 3072), (65, 100))],
@@ -132,7 +129,7 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
 
 @op(
     "logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32",
-    kernels=[Kernel("sample", uniforms=("T", "V", "temperature", "top_k", "top_p", "salt"), grid=_row_grid)],
+    kernels=[Kernel("sample", uniforms=("T", "V", "temperature", "top_k", "top_p", "salt"), grid=per_row)],
     natives=(Native("sample", ("T", "V", "temperature", "top_k", "top_p", "salt")),),
     domain=[
         _draw(1, 1, 1.0),

@@ -15,6 +15,7 @@ from omni_rt.ops.attention import (
     attention_example,
     attention_flops,
     decode_calls,
+    in_runs,
     run_kernels,
     visible_positions,
 )
@@ -143,9 +144,8 @@ def attend(
     (queries, heads, width), (rows, groups, _) = q.shape, k.shape
     queries = as_rows or queries
     reach = min(rows, window + queries - 1) if window else rows
-    fits = width % 4 == 0 and width <= 128 and heads // groups <= 8
     # A CPU has no idle workgroups to fill, and computes attention in one piece natively.
-    if q.device.kind == "cpu" or queries >= PREFILL_FROM or reach < SPLIT_FROM or not fits:
+    if q.device.kind == "cpu" or queries >= PREFILL_FROM or reach < SPLIT_FROM or not in_runs(heads, groups, width):
         return attention(q, k, v, length, scale=scale, causal=causal, window=window, as_rows=as_rows)
     parts = min(cdiv(reach, 2 * SHORTEST_RUN), MOST_PARTS)
     halves = attention_parts(q, k, v, length, scale=scale, causal=causal, window=window, parts=parts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.attention import DECODE_KERNELS, attention, run_kernels
+from omni_rt.ops.attention import DECODE_KERNELS, attention, in_runs, run_kernels
 from omni_rt.ops.contract import Call, Kernel, Tolerance, op
 from omni_rt.ops.position import norm_rope_append
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
@@ -167,7 +167,7 @@ def attend_appended(
     keys, values = cache
     _, groups, width = keys.shape
     heads = qkv.shape[1] // width - 2 * groups
-    fits = width % 8 == 0 and width <= 128 and heads // groups <= 8
+    fits = width % 8 == 0 and in_runs(heads, groups, width)
     if qkv.device.kind == "wgpu" and len(qkv) == 1 and keys.dtype == "f16" and fits and not as_rows:
         operands = (qkv, *norms, table, keys, values, length)
         rule: Any = {"H": heads, "epsilon": epsilon, "scale": scale, "window": window}
