@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from omni_rt import native, ops
+from omni_rt.devices import open_device
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
+from omni_rt.native import sources
 from omni_rt.ops.contract import TABLE, Call, Native, Op, Tolerance
 from omni_rt.tensor import BLOCK, Tensor
 from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands, rounded_to_int8
@@ -236,3 +238,46 @@ def test_numpy_level_uses_no_native_body() -> None:
     x, w = device.tensor(np.ones((2, 4), np.float32)), device.weight(np.ones((3, 4), np.float32), "f32")
     assert device.pool is None
     assert (ops.matmul(x, w).numpy() == 4).all()
+
+
+def test_a_module_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one whose C files have changed since, nor one so old that it does not tell what it was built from."""
+    here = Path(native.__file__).parent
+    assert sources.digest(here) and native.load.__wrapped__() is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "digest", lambda folder: sources.digest(folder)[1:])
+        with pytest.warns(RuntimeWarning, match=r"built from other C files.*python omni_rt/native/build\.py"):
+            assert native.load.__wrapped__() is None
+    module = native.load()
+    old = SimpleNamespace(lib=SimpleNamespace(), ffi=None, __file__="_kernels.so")
+    monkeypatch.setattr(native, "import_module", lambda name: old)
+    with pytest.warns(RuntimeWarning, match="other C files"):
+        assert native.load.__wrapped__() is None
+    assert module is not None and native.is_built()
+
+
+def test_a_change_of_any_source_changes_the_digest(tmp_path: Path) -> None:
+    assert sources.digest(tmp_path) == ""
+    (tmp_path / "a.c").write_text("int a;")
+    first = sources.digest(tmp_path)
+    (tmp_path / "_kernels.c").write_text("made by the build")
+    assert sources.digest(tmp_path) == first
+    (tmp_path / "a.c").write_text("int b;")
+    second = sources.digest(tmp_path)
+    (tmp_path / "a.c").rename(tmp_path / "b.c")
+    assert len({first, second, sources.digest(tmp_path)}) == 3
+
+
+def test_weights_are_converted_by_the_threads_asked_for() -> None:
+    try:
+        for threads in (1, 3):
+            open_device("cpu", threads=threads, level="portable")
+            pool = native.weight_pool()
+            assert pool is not None and (pool.threads, pool.level) == (threads, "portable")
+        open_device("cpu", level="numpy")
+        assert native.weight_pool() is None
+        with pytest.raises(DeviceError, match="no CPU level 'sse9'"):
+            open_device("cpu", level="sse9")
+        assert native.weight_pool() is None
+    finally:
+        native.convert_with(None, "")

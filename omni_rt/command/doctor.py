@@ -114,8 +114,9 @@ def native() -> Iterator[Finding]:
     from omni_rt import native
 
     if native.load() is None:
+        found = "built from other C files" if native.is_built() else "not built"
         cure = f"for speed on the CPU get a C compiler ({tool_hint('compiler')}), then install omni-rt again"
-        yield Finding("C kernels", WARNING, "not built: the CPU runs on NumPy", cure)
+        yield Finding("C kernels", WARNING, f"{found}: the CPU runs on NumPy", cure)
     else:
         yield Finding("C kernels", GOOD, f"{', '.join(native.levels())}; {native.physical_cores()} cores")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from omni_rt.command.options import report_options
+from omni_rt.command.options import cpu_settings, report_options
 from omni_rt.command.report import Report, table
 
 EXAMPLES = """\b
@@ -30,8 +30,10 @@ def quantize(src: str, dst: Path, components: str | None, keep: str | None, repo
     SRC is a directory or ORG/REPO[@REVISION] that was pulled. DST gets one GGUF file per component, and everything else
     that is needed to run from it alone. The report lists every tensor: its name there and here, its type, its bytes.
     """
+    from omni_rt.native import convert_with
     from omni_rt.quantize_files import quantize as run
 
+    convert_with(**cpu_settings())
     chosen = None if components is None else [name.strip() for name in components.split(",") if name.strip()]
     with report.progress(0, "B", "quantising", binary=True) as bar:
 

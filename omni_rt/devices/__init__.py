@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from omni_rt import native
 from omni_rt.devices.device import Device
 from omni_rt.errors import DeviceError
 
@@ -20,11 +21,14 @@ def open_device(
     """Open a device by name: "auto", "cpu", "wgpu", "wgpu:1".
 
     "auto" takes the first real GPU and else the CPU; a software adapter is used only when asked for by name. `threads`
-    and `level` are those of the CPU: see CpuDevice; `activations` is explained at Device. Raises DeviceError when no
-    such adapter exists, naming those that do, or when this machine has no such level.
+    and `level` are those of the CPU: see CpuDevice; weights of any device are converted with them from then on.
+    `activations` is explained at Device. Raises DeviceError when no such adapter exists, naming those that do, or when
+    this machine has no such level.
     """
     from omni_rt.devices.cpu import CpuDevice
 
+    if threads is not None or level:
+        native.convert_with(threads, level)
     common: Any = {"strict": strict, "max_memory": max_memory, "activations": activations}
     if name == "cpu":
         return CpuDevice(**common, threads=threads, level=level)

@@ -6,9 +6,11 @@ Absent is normal: `load` then returns None and NumPy serves. `python omni_rt/nat
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,15 +18,45 @@ from typing import Any
 import numpy as np
 
 from omni_rt.errors import DeviceError
+from omni_rt.native.sources import digest
+
+MODULE = "omni_rt.native._kernels"
+NUMPY = "numpy"
+"""The level without C bodies."""
 
 
 @cache
 def load() -> ModuleType | None:
-    """Return the compiled module (`ffi`, `lib`), or None where it is not built."""
+    """Return the compiled module (`ffi`, `lib`), or None where it is not built.
+
+    One that was built from other C files than those beside it is as good as none, and a warning says so: its bodies may
+    take other operands than Python hands them.
+    """
     try:
-        return import_module("omni_rt.native._kernels")
+        module = import_module(MODULE)
     except ImportError:
         return None
+    wanted = digest(Path(__file__).parent)
+    if wanted and _built_from(module) != wanted:
+        warnings.warn(
+            f"{module.__file__} was built from other C files than those beside it: NumPy serves, many times slower. "
+            "Build it again: python omni_rt/native/build.py",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return module
+
+
+def is_built() -> bool:
+    """Say whether there is a compiled module, be it usable or not."""
+    return find_spec(MODULE) is not None
+
+
+def _built_from(module: ModuleType) -> str:
+    """Return the digest of the C files that a module was built from, "" where it does not tell."""
+    tell = getattr(module.lib, "omni_built_from", None)
+    return "" if tell is None else str(module.ffi.string(tell()).decode())
 
 
 def levels() -> list[str]:
@@ -110,11 +142,29 @@ class Pool:
         return int(self._run_steps(self.handle, packed[0], at, end))
 
 
-@cache
+_conversion: tuple[int | None, str] = (None, "")
+"""Threads and level that convert weights."""
+
+
+def convert_with(threads: int | None, level: str) -> None:
+    """Let weights be converted with so many threads at a level from now on, whatever device they are for.
+
+    None and "" stand for the physical cores and the best level. Raises DeviceError when there is no such level.
+    """
+    global _conversion
+    _weight_pool(threads, level)
+    _conversion = (threads, level)
+
+
 def weight_pool() -> Pool | None:
-    """Return the threads that convert weights, whatever device they are for; None where the module is not built."""
-    module = load()
-    return None if module is None else Pool(module, None, "")
+    """Return the threads that convert weights; None where NumPy does it."""
+    return _weight_pool(*_conversion)
+
+
+@cache
+def _weight_pool(threads: int | None, level: str) -> Pool | None:
+    module = None if level == NUMPY else load()
+    return None if module is None else Pool(module, threads, level)
 
 
 class Replayer:

@@ -8,6 +8,7 @@ sanitizers; run Python with LD_PRELOAD set to what the command prints.
 from __future__ import annotations
 
 import argparse
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
+digest = runpy.run_path(str(HERE / "sources.py"))["digest"]  # setup.py runs this file outside of its package
 SOURCES = (
     "pool.c", "registry.c", "replay.c", "level_portable.c", "level_avx2.c", "level_avx2_vnni.c", "level_avx512.c",
     "level_neon.c", "level_neon_dotprod.c",
@@ -35,6 +37,7 @@ def declarations() -> str:
 def builder(folder: Path = Path("omni_rt/native"), extra: Sequence[str] = ()) -> FFI:
     """Return the cffi builder; `folder` holds the sources, as the compiler finds them (setup.py runs in the root)."""
     ffi = FFI()
+    built_from = f'-DOMNI_BUILT_FROM="{digest(HERE)}"'
     ffi.cdef(declarations())
     ffi.set_source(
         "omni_rt.native._kernels",
@@ -42,7 +45,7 @@ def builder(folder: Path = Path("omni_rt/native"), extra: Sequence[str] = ()) ->
         sources=[str(folder / name) for name in SOURCES],
         depends=[str(folder / path.name) for path in sorted(HERE.glob("*.[ch]")) if path.name != "_kernels.c"],
         include_dirs=[str(folder)],
-        extra_compile_args=[*FLAGS, *extra],
+        extra_compile_args=[*FLAGS, built_from, *extra],
         extra_link_args=["-pthread", *extra],
         py_limited_api=True,
     )

@@ -13,6 +13,9 @@ typedef union {
     double f;
 } omni_value;
 
+/* Return the digest of the C files that this module was built from. */
+const char *omni_built_from(void);
+
 int omni_level_count(void);
 const char *omni_level_name(int index);
 int omni_level_supported(int index);

@@ -1,5 +1,7 @@
-/* The dispatch levels of this build, best first. */
+/* What this build is made of: its sources, and its dispatch levels, best first. */
 #include "omni.h"
+
+const char *omni_built_from(void) { return OMNI_BUILT_FROM; }
 
 extern const omni_level omni_level_portable;
 #if defined(__x86_64__)
