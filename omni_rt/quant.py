@@ -21,10 +21,21 @@ from omni_rt.tensor import BLOCK
 BLOCK_BYTES = 2 + BLOCK
 """Bytes of one GGUF block."""
 
+LINE = 64
+"""Bytes of a cache line, and of the widest vector."""
+
 _BAD_VALUE = 3
 """What a C body returns for values that q8_0 cannot hold."""
 
 _QUANTISERS = {"float32": "quantise_f32", "float16": "quantise_f16", "uint16": "quantise_bf16"}
+
+
+def aligned(shape: Sequence[int], kind: Any) -> np.ndarray:
+    """Return an array, not initialised, that begins with a cache line: no vector of a row then lies across two."""
+    size = prod(shape) * np.dtype(kind).itemsize
+    raw = np.empty(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + size].view(kind).reshape(shape)
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +44,8 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError when K is not a multiple of 32.
     """
     _require_blocks(values.shape)
-    quants = np.empty(values.shape, np.int8)
-    scales = np.empty((*values.shape[:-1], values.shape[-1] // BLOCK), np.float16)
+    quants = aligned(values.shape, np.int8)
+    scales = aligned((*values.shape[:-1], values.shape[-1] // BLOCK), np.float16)
     if values.dtype not in (np.float32, np.float16):
         values = values.astype(np.float32)
     _quantise_into(values, quants.reshape(-1), scales.reshape(-1))
@@ -92,8 +103,8 @@ def planes_to_blocks(quants: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def blocks_to_planes(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return planes (quants int8 [..., K], scales float16 [..., K / 32]) of GGUF blocks, uint8 [..., K / 32 * 34]."""
     count = blocks.shape[-1] // BLOCK_BYTES
-    quants = np.empty((*blocks.shape[:-1], count * BLOCK), np.int8)
-    scales = np.empty((*blocks.shape[:-1], count), np.float16)
+    quants = aligned((*blocks.shape[:-1], count * BLOCK), np.int8)
+    scales = aligned((*blocks.shape[:-1], count), np.float16)
     _split_into(blocks, quants.reshape(-1), scales.reshape(-1))
     return quants, scales
 
@@ -134,8 +145,8 @@ class Quantised:
 
     def planes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the planes (quants int8 [..., K], scales float16 [..., K / 32])."""
-        quants = np.empty(self.shape, np.int8)
-        scales = np.empty((*self.shape[:-1], self.shape[-1] // BLOCK), np.float16)
+        quants = aligned(self.shape, np.int8)
+        scales = aligned((*self.shape[:-1], self.shape[-1] // BLOCK), np.float16)
         self.fill(quants.reshape(-1), scales.reshape(-1))
         return quants, scales
 

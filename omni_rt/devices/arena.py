@@ -12,23 +12,13 @@ from typing import Any
 import numpy as np
 
 from omni_rt.devices.memory import size_class
-
-LINE = 64
-"""Bytes of a cache line, and of the widest vector."""
+from omni_rt.quant import aligned
 
 LEAST = 1 << 16
 """Bytes below which NumPy's own allocator serves."""
 
 KEPT = 1 << 28
 """Most bytes that wait for another tensor."""
-
-
-def aligned(shape: tuple[int, ...], kind: Any) -> np.ndarray:
-    """Return an array, not initialised, that begins with a cache line: no vector of a row then lies across two."""
-    size = prod(shape) * np.dtype(kind).itemsize
-    raw = np.empty(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size].view(kind).reshape(shape)
 
 
 class Arena:

@@ -13,16 +13,15 @@ import numpy as np
 from omni_rt import native
 from omni_rt.devices.arena import Arena
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
+from omni_rt.devices.noise import Noise
 from omni_rt.devices.recording import Recording, Step
 from omni_rt.errors import DeviceError
-from omni_rt.quant import Matrix
-from omni_rt.tensor import HOST_TYPES, Tensor
+from omni_rt.native import NUMPY
+from omni_rt.quant import Matrix, aligned
+from omni_rt.tensor import HOST_TYPES, Tensor, plane_bytes
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Call, Native, Op
-
-NUMPY = "numpy"
-"""The level without C bodies."""
 
 KEPT_PLANS = 10000
 
@@ -75,6 +74,7 @@ class CpuDevice(Device):
         self._plans: dict[Any, Plan] = {}
         self._recording = RecordingThread()
         self._arena = Arena()
+        self._noise = Noise()
 
     def tensor(self, values: np.ndarray) -> Tensor:
         values = np.asarray(values)
@@ -85,6 +85,13 @@ class CpuDevice(Device):
         planes = host_planes(values, dtype)
         self.ledger.take("weights", sum(plane.nbytes for plane in planes))
         return Tensor(values.shape, dtype, self, planes)
+
+    def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
+        sizes = plane_bytes(shape, dtype)
+        self.ledger.take("weights", sum(sizes))
+        planes = tuple(aligned((size,), np.uint8) for size in sizes)
+        self._noise.fill(planes, dtype, deviation, seed)
+        return Tensor(shape, dtype, self, planes)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
         planes = (np.zeros(shape, HOST_TYPES[dtype]),)

@@ -52,10 +52,9 @@ class Device(ABC):
     def weight(self, values: quant.Matrix, dtype: str) -> Tensor:
         """Upload a weight that stays for long as `dtype` (f32, f16, q8_0); rows are split where binding limits ask."""
 
+    @abstractmethod
     def noise(self, shape: Sequence[int], dtype: str, *, deviation: float, seed: int) -> Tensor:
         """Return a weight of random values around 0, for benchmarks; equal seeds give equal values."""
-        values = np.random.default_rng(seed).standard_normal(tuple(shape), np.float32)
-        return self.weight(values * np.float32(deviation), dtype)
 
     @abstractmethod
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:

@@ -1,10 +1,11 @@
-"""Random weights made on a wgpu device: a block of noise is uploaded once and copied there into every plane.
+"""Random weights for benchmarks, made by copying from blocks of noise: drawing 30 billion values would take minutes.
 
-Nothing here imports wgpu: the GPU device is handed in. Loading 33 GB takes as long as copying them within the GPU.
+Nothing here imports wgpu: the GPU device is handed in. Loading 33 GB takes as long as copying them where they lie.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,31 +19,34 @@ QUANT_DEVIATION = 42
 
 
 class Noise:
-    """Blocks of noise on one GPU device, by the type of a plane."""
+    """Blocks of noise on the host, by the type of a plane."""
 
-    def __init__(self, gpu: Any) -> None:
-        self._gpu = gpu
+    def __init__(self) -> None:
         self._normal: np.ndarray | None = None
         self._blocks: dict[tuple[str, float], Any] = {}
 
-    def fill(self, buffers: list[Any], dtype: str, deviation: float, seed: int) -> None:
-        """Fill the planes of a weight of `dtype` with values around 0; equal seeds give equal values."""
-        encoder = self._gpu.create_command_encoder()
+    def fill(self, planes: Sequence[Any], dtype: str, deviation: float, seed: int) -> None:
+        """Fill the planes, uint8 [bytes], of a weight of `dtype` with values around 0; equal seeds: equal values."""
         kinds = ("quants", "scales") if dtype == "q8_0" else (dtype,)
-        for kind, buffer in zip(kinds, buffers, strict=True):
+        for kind, plane in zip(kinds, planes, strict=True):
             block = self._block(kind, deviation)
             start = seed * ALIGNMENT % block.size
             done = 0
-            while done < buffer.size:
-                size = min(block.size - start, buffer.size - done)
-                encoder.copy_buffer_to_buffer(block, start, buffer, done, size)
+            while done < plane.size:
+                size = min(block.size - start, plane.size - done)
+                self._copy(block, start, plane, done, size)
                 done, start = done + size, 0
-        self._gpu.queue.submit([encoder.finish()])
+
+    def _copy(self, block: Any, start: int, plane: Any, at: int, size: int) -> None:
+        plane[at : at + size] = block[start : start + size]
+
+    def _placed(self, values: np.ndarray) -> Any:
+        return values.view(np.uint8)
 
     def _block(self, kind: str, deviation: float) -> Any:
         key = (kind, 0.0 if kind == "quants" else deviation)
         if key not in self._blocks:
-            self._blocks[key] = self._gpu.create_buffer_with_data(data=self._values(kind, deviation), usage="COPY_SRC")
+            self._blocks[key] = self._placed(self._values(kind, deviation))
         return self._blocks[key]
 
     def _values(self, kind: str, deviation: float) -> np.ndarray:
@@ -53,3 +57,24 @@ class Noise:
         if kind == "quants":
             return np.clip(np.rint(self._normal * QUANT_DEVIATION), -127, 127).astype(np.int8)
         return (self._normal * np.float32(deviation)).astype(HOST_TYPES[kind])
+
+
+class GpuNoise(Noise):
+    """Blocks of noise on one GPU device, where planes are buffers."""
+
+    def __init__(self, gpu: Any) -> None:
+        super().__init__()
+        self._gpu = gpu
+        self._encoder: Any = None
+
+    def fill(self, planes: Sequence[Any], dtype: str, deviation: float, seed: int) -> None:
+        """Fill the buffers of a weight, as on the host."""
+        self._encoder = self._gpu.create_command_encoder()
+        super().fill(planes, dtype, deviation, seed)
+        self._gpu.queue.submit([self._encoder.finish()])
+
+    def _copy(self, block: Any, start: int, plane: Any, at: int, size: int) -> None:
+        self._encoder.copy_buffer_to_buffer(block, start, plane, at, size)
+
+    def _placed(self, values: np.ndarray) -> Any:
+        return self._gpu.create_buffer_with_data(data=values, usage="COPY_SRC")

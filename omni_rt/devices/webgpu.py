@@ -19,7 +19,7 @@ from omni_rt.devices import tuning
 from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up, words
-from omni_rt.devices.noise import Noise
+from omni_rt.devices.noise import GpuNoise
 from omni_rt.devices.pipelines import Pipelines, binding_kinds
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
@@ -93,7 +93,7 @@ class WebGpuDevice(Device):
         self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
         self._pool = Pool(self._create_buffer, self.ledger)
         self.pipelines = Pipelines(self._gpu, self.name, self._create_module, ffi, lib)
-        self._noise = Noise(self._gpu)
+        self._noise = GpuNoise(self._gpu)
         self._uploads = Uploads(self._gpu, ffi, lib)
         self.stream = Stream(self._gpu, ffi, lib)
         self._tuned = tuning.load(adapter.name)
