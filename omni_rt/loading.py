@@ -15,15 +15,13 @@ from omni_rt.errors import InputError, OutOfMemoryError, UnsupportedError
 from omni_rt.io.files import read_json
 from omni_rt.io.hub import resolve
 from omni_rt.model_files import OmniFiles, TtsFiles, open_model
+from omni_rt.model_part import Progress
 from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.placement import VOCODERS, DevicePlacement, OmniConfig, WeightFormat
 from omni_rt.sampling import Sampling
-
-Progress = Callable[[int, int], None]
-"""Called while a model loads with the bytes read so far and the bytes in all."""
 
 
 def load(
@@ -55,16 +53,9 @@ def load(
         raise InputError(f"the context must be at least one position, got {context}")
     if vocoder not in VOCODERS:
         raise UnsupportedError(f"vocoder={vocoder!r} is not known: use {' or '.join(map(repr, VOCODERS))}")
-    if quant is not None:
-        try:
-            quant = WeightFormat(quant)
-        except ValueError:
-            raise UnsupportedError(
-                f"quant={quant!r} is not known: use 'q8_0', or None for the file's precision"
-            ) from None
-    quant = "q8_0" if quant == WeightFormat.Q8_0 else None
+    precision = _precision(quant)
     directory = resolve(str(ref), local_files_only=local_files_only)
-    files = open_model(directory, quant)
+    files = open_model(directory, precision)
     open_named = partial(open_device, strict=strict, max_memory=max_memory, threads=threads, level=level)
     devices = _open_devices(device, placement or OmniConfig(), open_named)
     report = progress or (lambda done, total: None)
@@ -86,24 +77,26 @@ def load(
     return model
 
 
+def _precision(quant: str | WeightFormat | None) -> str | None:
+    """Return "q8_0", or None for the file's own; raise UnsupportedError for a name that stands for neither."""
+    try:
+        return "q8_0" if quant is not None and WeightFormat(quant) == WeightFormat.Q8_0 else None
+    except ValueError:
+        raise UnsupportedError(f"quant={quant!r} is not known: use 'q8_0', or None for the file's precision") from None
+
+
 def _load_omni(
     files: OmniFiles, devices: dict[str, Device], context: int, vocoder: str, progress: Progress
 ) -> OmniOrchestrator:
-    checkpoint, quants = files.main.checkpoint, files.main.quants
-    needed = omni.planned_bytes(checkpoint, files.config, devices, quants=quants, context=context)
-    _require(needed, files.directory)
-    components = omni.load_components(
-        checkpoint, files.config, devices, quants=quants, context=context, progress=progress
-    )
+    _require(omni.planned_bytes(files.main, files.config, devices, context=context), files.directory)
+    components = omni.load_components(files.main, files.config, devices, context=context, progress=progress)
     return OmniOrchestrator(files.directory, files.config, components, devices, vocoder=vocoder)
 
 
 def _load_tts(files: TtsFiles, devices: dict[str, Device], context: int, progress: Progress) -> TextToSpeech:
-    checkpoint, codec, quants = files.main.checkpoint, files.codec.checkpoint, files.main.quants | files.codec.quants
-    needed = tts.planned_bytes(checkpoint, codec, files.config, devices, quants=quants, context=context)
-    _require(needed, files.directory)
+    _require(tts.planned_bytes(files.main, files.codec, files.config, devices, context=context), files.directory)
     components = tts.load_components(
-        checkpoint, codec, files.config, files.codec_config, devices, quants=quants, context=context, progress=progress
+        files.main, files.codec, files.config, files.codec_config, devices, context=context, progress=progress
     )
     defaults = generation_defaults(files.directory / "generation_config.json")
     return TextToSpeech(files.directory, files.config, components, devices, defaults)

@@ -8,8 +8,11 @@ from math import prod
 from pathlib import Path
 
 from omni_rt.io.gguf_format import TENSOR_TYPES
-from omni_rt.model_files import Files, OmniFiles, TtsFiles, open_model
+from omni_rt.model_files import OmniFiles, TtsFiles, open_model
+from omni_rt.model_part import ModelPart
 from omni_rt.models.decoder_config import DecoderConfig
+from omni_rt.models.qwen3_omni import components as omni
+from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.state import cache_bytes
 from omni_rt.weights import placed_bytes
 
@@ -78,7 +81,7 @@ def facts(directory: Path) -> ModelFacts:
     family = "Qwen3-Omni" if isinstance(files, OmniFiles) else "Qwen3-TTS"
     kv = {
         way: {
-            name: cache_bytes((config.layers, 1, config.kv_heads, config.head_dim), quant or files.main.quants[name])
+            name: cache_bytes(config.cache_shape(1), quant or files.main.quants[name])
             for name, config in _decoders(files).items()
         }
         for way, quant in {"as stored": None, "q8_0": "q8_0"}.items()
@@ -87,12 +90,12 @@ def facts(directory: Path) -> ModelFacts:
     return ModelFacts(directory, family, _about(directory), components, kv)
 
 
-def _components(part: Files) -> list[ComponentFacts]:
+def _components(part: ModelPart) -> list[ComponentFacts]:
     """Return the facts of each component of a checkpoint."""
     checkpoint, found = part.checkpoint, []
     names: dict[str, list[str]] = {component: [] for component in part.prefixes}
-    for name in checkpoint.names():
-        names[part.component(name)].append(name)
+    for name, component in part.names().items():
+        names[component].append(name)
     for component, own in names.items():
         sizes = {name: prod(checkpoint.shape(name)) for name in own}
         stored = sum(int(sizes[name] * _STORED_BYTES.get(checkpoint.dtype(name), 8)) for name in own)
@@ -109,9 +112,8 @@ def _components(part: Files) -> list[ComponentFacts]:
 def _decoders(files: OmniFiles | TtsFiles) -> dict[str, DecoderConfig]:
     """Return the decoders whose cache grows with the context."""
     if isinstance(files, TtsFiles):
-        return {"talker": files.config.talker}
-    talker = files.config.talker
-    return {"thinker": files.config.thinker} | ({"talker": talker.decoder} if talker is not None else {})
+        return tts.cached_decoders(files.config)
+    return omni.cached_decoders(files.config)
 
 
 def _about(directory: Path) -> str | None:

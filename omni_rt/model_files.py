@@ -5,36 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from omni_rt.errors import ModelFormatError, ModelNotFoundError, UnsupportedError
+from omni_rt.errors import ModelNotFoundError, UnsupportedError
 from omni_rt.io.files import read_json
 from omni_rt.io.gguf_checkpoint import GgufCheckpoint, is_quantised
 from omni_rt.io.safetensors import SafetensorsCheckpoint
+from omni_rt.model_part import ModelPart
 from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_omni.config import MODEL_TYPE as OMNI
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.models.qwen3_tts.config import MODEL_TYPE as TTS
 from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
-from omni_rt.weights import Checkpoint
 
 CODEC_FOLDER = "speech_tokenizer"
 """Where the codec of Qwen3-TTS lies inside its directory."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """The components of one checkpoint: `prefixes` maps them to their prefix, `quants` to q8_0, f16 or None."""
-
-    checkpoint: Checkpoint
-    prefixes: dict[str, str]
-    quants: dict[str, str | None]
-
-    def component(self, name: str) -> str:
-        """Return the component of a tensor; raise ModelFormatError when it belongs to none."""
-        for component, prefix in self.prefixes.items():
-            if name.startswith(prefix):
-                return component
-        raise ModelFormatError(f"the checkpoint holds {name}, which belongs to no component that its config describes")
 
 
 @dataclass(frozen=True)
@@ -43,10 +27,10 @@ class OmniFiles:
 
     directory: Path
     config: Qwen3OmniConfig
-    main: Files
+    main: ModelPart
 
     @property
-    def parts(self) -> tuple[Files, ...]:
+    def parts(self) -> tuple[ModelPart, ...]:
         """All checkpoints of the directory."""
         return (self.main,)
 
@@ -58,11 +42,11 @@ class TtsFiles:
     directory: Path
     config: Qwen3TtsConfig
     codec_config: CodecConfig
-    main: Files
-    codec: Files
+    main: ModelPart
+    codec: ModelPart
 
     @property
-    def parts(self) -> tuple[Files, ...]:
+    def parts(self) -> tuple[ModelPart, ...]:
         """All checkpoints of the directory."""
         return (self.main, self.codec)
 
@@ -82,7 +66,9 @@ def open_model(directory: Path, quant: str | None = None) -> OmniFiles | TtsFile
     family = data.get("model_type")
     if family == OMNI:
         config = Qwen3OmniConfig.from_directory(directory)
-        return OmniFiles(directory, config, _files(directory, directory, omni.components_of(config), quant))
+        prefixes = omni.components_of(config)
+        left_out = tuple(prefix for name, prefix in omni.PREFIXES.items() if name not in prefixes)
+        return OmniFiles(directory, config, _part(directory, directory, prefixes, quant, left_out))
     if family == TTS:
         return _open_tts(directory, Qwen3TtsConfig.from_json(data), quant)
     raise UnsupportedError(f"{path}: model_type is {family!r}; this version runs {OMNI}, {TTS}")
@@ -93,13 +79,15 @@ def _open_tts(directory: Path, config: Qwen3TtsConfig, quant: str | None) -> Tts
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder}: has no config.json; the codec of Qwen3-TTS lies there, download it too")
     codec_config = CodecConfig.from_json(read_json(folder / "config.json"))
-    main = _files(directory, directory, tts.components_of(config), quant)
-    return TtsFiles(directory, config, codec_config, main, _files(directory, folder, tts.CODEC_PREFIXES, quant))
+    main = _part(directory, directory, tts.components_of(config), quant)
+    return TtsFiles(directory, config, codec_config, main, _part(directory, folder, tts.CODEC_PREFIXES, quant))
 
 
-def _files(directory: Path, original: Path, prefixes: dict[str, str], quant: str | None) -> Files:
+def _part(
+    directory: Path, original: Path, prefixes: dict[str, str], quant: str | None, ignored: tuple[str, ...] = ()
+) -> ModelPart:
     """Open the components in `prefixes`: GGUF files in `directory`, or safetensors in `original`."""
     if not is_quantised(directory):
-        return Files(SafetensorsCheckpoint(original), prefixes, dict.fromkeys(prefixes, quant))
+        return ModelPart(SafetensorsCheckpoint(original), prefixes, dict.fromkeys(prefixes, quant), ignored)
     checkpoint = GgufCheckpoint(directory, prefixes)
-    return Files(checkpoint, prefixes, {name: quant or made for name, made in checkpoint.quants.items()})
+    return ModelPart(checkpoint, prefixes, {name: quant or made for name, made in checkpoint.quants.items()})

@@ -17,7 +17,8 @@ from omni_rt.io.files import atomic_write, read_json
 from omni_rt.io.gguf_format import MAX_DIMENSIONS
 from omni_rt.io.gguf_writer import GgufWriter, Planned
 from omni_rt.io.hub import resolve
-from omni_rt.model_files import CODEC_FOLDER, Files, open_model
+from omni_rt.model_files import CODEC_FOLDER, open_model
+from omni_rt.model_part import ModelPart, Progress
 from omni_rt.quant import quantise_blocks, rounded
 from omni_rt.quantize_policy import stored_bytes, stored_type
 from omni_rt.weights import Checkpoint
@@ -43,9 +44,6 @@ EMBEDDED = (
 READS_TEXT = {"qwen3_omni_moe": "thinker", "qwen3_tts": "talker"}
 FILE_TYPES = {"q8_0": 7, "f16": 1}
 """`general.file_type` of each precision, as other programs number them."""
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes written so far and the bytes in all."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,9 @@ def quantize(
         raise UnsupportedError(f"{source}: is quantised already; give the original checkpoint")
     files = open_model(source)
     plan = _plan(files.parts, precision)
-    wanted = _wanted(list(plan), components)
-    plan = {component: plan[component] for component in wanted}
-    _prepare(target, source, sum(line.nbytes for _, lines in plan.values() for line in lines))
+    plan = {component: plan[component] for component in _wanted(list(plan), components)}
     total, done = sum(line.nbytes for _, lines in plan.values() for line in lines), 0
+    _prepare(target, source, total)
 
     def advance(size: int) -> None:
         nonlocal done
@@ -128,13 +125,12 @@ def quantize(
     return QuantisedModel(target, written, [line for _, lines in plan.values() for line in lines])
 
 
-def _plan(parts: tuple[Files, ...], precision: str) -> dict[str, tuple[Checkpoint, list[QuantisedTensor]]]:
+def _plan(parts: tuple[ModelPart, ...], precision: str) -> dict[str, tuple[Checkpoint, list[QuantisedTensor]]]:
     """Return for each component its checkpoint and its tensors."""
     plan: dict[str, tuple[Checkpoint, list[QuantisedTensor]]] = {}
     for part in parts:
         plan |= {component: (part.checkpoint, []) for component in part.prefixes}
-        for name in part.checkpoint.names():
-            component = part.component(name)
+        for name, component in part.names().items():
             shape = part.checkpoint.shape(name)
             own = form.shortened(name.removeprefix(part.prefixes[component]))
             kind, size = stored_type(name, shape, precision), stored_bytes(name, shape, precision)

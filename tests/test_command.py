@@ -251,9 +251,8 @@ def test_benchmark_counts_dispatches_and_python_time(gpu: Device) -> None:
         files = open_model(tiny_directory())
         assert isinstance(files, OmniFiles)
         parts = load_components(
-            files.main.checkpoint, files.config, dict.fromkeys(PREFIXES, gpu), quants=files.main.quants, context=64,
-            progress=lambda done, total: None,
-        )  # fmt: skip
+            files.main, files.config, dict.fromkeys(PREFIXES, gpu), context=64, progress=lambda done, total: None
+        )
         assert parts.talker is not None
         stages = {stage.name: stage for stage in talker_stages(Clock(gpu, 0), parts.talker, context=16)}
     counts = {name: stage.dispatches for name, stage in stages.items()}

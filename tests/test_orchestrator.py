@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import omni_rt
-from omni_rt import AudioChunk, Done, InputError, OmniConfig, Prompt, Sampling, TextDelta, Video
+from omni_rt import AudioChunk, Done, InputError, OmniConfig, Prompt, Sampling, TextDelta, UnsupportedError, Video
+from omni_rt.model_facts import facts
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from tests.reference import Reference, assert_close
 
@@ -153,3 +157,17 @@ def test_a_component_on_the_other_device_gives_the_same_reply(reference: Referen
     np.testing.assert_array_equal(moved.codes, expected.codes)
     assert moved.audio is not None and expected.audio is not None
     assert_close(moved.audio, expected.audio, 3e-4)
+
+
+def test_a_model_told_not_to_speak_answers_in_text_and_leaves_its_speech_unread(
+    tmp_path: Path, reference: Reference
+) -> None:
+    model = Path(shutil.copytree(reference.checkpoint_directory, tmp_path / "silent"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"enable_audio_output": False}))
+    assert [component.name for component in facts(model).components] == ["audio_encoder", "vision_encoder", "thinker"]
+    with omni_rt.load(model, device="cpu", context=512) as omni:
+        reply = omni.chat([{"role": "user", "content": "hello"}], max_new_tokens=3)
+        assert len(reply.token_ids) == 3 and omni.voices() == []
+        with pytest.raises(UnsupportedError, match="has no talker"):
+            omni.chat([{"role": "user", "content": "hello"}], speech=True)

@@ -14,6 +14,7 @@ import omni_rt
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.model_files import OmniFiles, open_model
+from omni_rt.model_part import ModelPart
 from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_tts import components as tts
 from omni_rt.models.talker import FrameTalker, TalkerSession
@@ -50,10 +51,11 @@ class Dequantised:
 def load(directory: Path, device: Device, *, dequantised: bool = False) -> Any:
     """Return the components of a model, all on one device; `dequantised` computes with the values of its weights."""
     files, quiet = open_model(directory), lambda done, total: None
-    quants = {name: None if dequantised else quant for part in files.parts for name, quant in part.quants.items()}
-    parts = [Dequantised(part.checkpoint) if dequantised else part.checkpoint for part in files.parts]
+    parts = files.parts
+    if dequantised:
+        parts = tuple(ModelPart(Dequantised(p.checkpoint), p.prefixes, dict.fromkeys(p.quants)) for p in parts)
     devices = dict.fromkeys([*omni.PREFIXES, *tts.PLACES.values()], device)
-    common: Mapping[str, Any] = {"quants": quants, "context": 700, "progress": quiet}
+    common: Mapping[str, Any] = {"context": 700, "progress": quiet}
     if isinstance(files, OmniFiles):
         return omni.load_components(parts[0], files.config, devices, **common)
     return tts.load_components(*parts, files.config, files.codec_config, devices, **common)

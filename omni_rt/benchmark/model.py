@@ -127,7 +127,7 @@ def measure_checkpoint(name: str, files: OmniFiles, clock: Clock, *, context: in
     bandwidth = read_bandwidth(device)
     with metered(device) as cost:
         parts = load_components(
-            files.main.checkpoint, files.config, dict.fromkeys(PREFIXES, device), quants=files.main.quants,
+            files.main, files.config, dict.fromkeys(PREFIXES, device),
             context=context + 3 * MOST_STEPS, progress=lambda done, total: None,
         )  # fmt: skip
         parts.thinker.stop_id = -1  # no id: a reply that stops would end the timing

@@ -162,7 +162,7 @@ class Decoder:
         config = self.config
         return KVCache(
             self.device,
-            (config.layers, rows, config.kv_heads, config.head_dim),
+            config.cache_shape(rows),
             window=config.sliding_window,
             dtype="f16" if self.half_cache else "f32",
         )

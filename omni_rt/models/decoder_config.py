@@ -59,6 +59,10 @@ class DecoderConfig:
             f"{where}: mlp_only_layers {list(self.dense_layers)} names a layer beyond the last, {self.layers - 1}",
         )
 
+    def cache_shape(self, rows: int) -> tuple[int, int, int, int]:
+        """Return the extents [layers, rows, kv_heads, head_dim] of a cache of `rows` positions."""
+        return self.layers, rows, self.kv_heads, self.head_dim
+
     def is_sparse(self, layer: int) -> bool:
         """Return whether `layer` (from 0) is a mixture of experts."""
         return self.experts > 0 and layer not in self.dense_layers and (layer + 1) % self.sparse_step == 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
-from omni_rt.errors import ModelFormatError
+from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
@@ -15,11 +14,11 @@ from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.inputs import Encoders
 from omni_rt.models.qwen3_omni.processor import Processor
-from omni_rt.models.qwen3_omni.talker import Talker, code_sizes
+from omni_rt.models.qwen3_omni.talker import DEFAULT_VOICE, Talker, code_sizes
 from omni_rt.models.qwen3_omni.thinker import Thinker
 from omni_rt.models.qwen3_omni.vision_encoder import VisionEncoder
 from omni_rt.state import cache_bytes
-from omni_rt.weights import Checkpoint, Weights, placed_bytes
+from omni_rt.weights import Weights
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
@@ -32,7 +31,7 @@ PREFIXES = {
     "talker": "talker.",
     "code2wav": "code2wav.",
 }
-"""Where each component lies in a checkpoint; the first prefix that fits a name wins."""
+"""Where each component lies in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -52,71 +51,49 @@ class Components:
         return Encoders(processor, self.audio_encoder, self.vision_encoder, self.config, self.thinker.cache.rows)
 
     def voices(self) -> list[str]:
-        """Return the names of the speakers, the default one first: ethan, or else the checkpoint's first."""
+        """Return the names of the speakers, the default one first."""
         assert self.config.talker is not None
         names = list(self.config.talker.speakers)
-        return sorted(names, key=lambda name: name != "ethan")
-
-
-def component_of(name: str) -> str | None:
-    """Return the component that a tensor belongs to, or None."""
-    return next((component for component, prefix in PREFIXES.items() if name.startswith(prefix)), None)
+        return sorted(names, key=lambda name: name != DEFAULT_VOICE)
 
 
 def components_of(config: Qwen3OmniConfig) -> dict[str, str]:
-    """Return the components that a model has, with their prefixes: without speech output only the first three."""
+    """Return the components that a model has, with their prefixes: without speech output only three."""
     speaks = config.talker is not None
     return {name: prefix for name, prefix in PREFIXES.items() if speaks or prefix.startswith("thinker.")}
 
 
+def cached_decoders(config: Qwen3OmniConfig) -> dict[str, DecoderConfig]:
+    """Return the decoders whose cache grows with the context."""
+    talker = {} if config.talker is None else {"talker": config.talker.decoder}
+    return {"thinker": config.thinker, **talker}
+
+
 def planned_bytes(
-    checkpoint: Checkpoint,
-    config: Qwen3OmniConfig,
-    devices: Mapping[str, Device],
-    *,
-    quants: Mapping[str, str | None],
-    context: int,
+    part: ModelPart, config: Qwen3OmniConfig, devices: Mapping[str, Device], *, context: int
 ) -> dict[Device, int]:
     """Return about how many bytes weights and caches will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
-    for name in checkpoint.names():
-        component = component_of(name)
-        if component is not None:
-            needed[devices[component]] += placed_bytes(checkpoint, name, quants[component])
-    decoders: list[tuple[str, DecoderConfig]] = [("thinker", config.thinker)]
-    if config.talker is not None:
-        decoders.append(("talker", config.talker.decoder))
-    for component, decoder in decoders:
-        shape = (decoder.layers, context, decoder.kv_heads, decoder.head_dim)
-        needed[devices[component]] += cache_bytes(shape, quants[component])
+    for component, size in part.placed_bytes().items():
+        needed[devices[component]] += size
+    for component, decoder in cached_decoders(config).items():
+        needed[devices[component]] += cache_bytes(decoder.cache_shape(context), part.quants[component])
     return needed
 
 
 def load_components(
-    checkpoint: Checkpoint,
+    part: ModelPart,
     config: Qwen3OmniConfig,
     devices: Mapping[str, Device],
     *,
-    quants: Mapping[str, str | None],
     context: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Components:
     """Read every component. Raises ModelFormatError when tensors are missing, misshapen, or belong to nothing."""
-    names = checkpoint.names()
-    strangers = [name for name in names if component_of(name) is None]
-    if strangers:
-        raise ModelFormatError(f"the checkpoint holds tensors of no known component: {', '.join(strangers[:5])}")
-    total = sum(prod(checkpoint.shape(name)) * 4 for name in names)
-    done = 0
-
-    def report(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
+    count = read_counter([part], progress)
 
     def weights(component: str) -> Weights:
-        quant = quants[component]
-        return Weights(checkpoint, devices[component], quant=quant, prefix=PREFIXES[component], on_read=report)
+        return part.weights(component, devices[component], count)
 
     talker_config = config.talker
     audio_encoder = AudioEncoder(weights("audio_encoder"), config.audio)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omni_rt.errors import ModelFormatError
+from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
+from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.codec_encoder import CodecEncoder
 from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
@@ -18,13 +18,13 @@ from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.waveform import CodeStream
 from omni_rt.state import cache_bytes
-from omni_rt.weights import Checkpoint, Weights, placed_bytes
+from omni_rt.weights import Weights
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
 
 PREFIXES = {"code_predictor": "talker.code_predictor.", "talker": "talker.", "speaker_encoder": "speaker_encoder."}
-"""Where each component lies in model.safetensors; the first prefix that fits a name wins."""
+"""Where each component lies in model.safetensors."""
 
 CODEC_PREFIXES = {"codec_encoder": "encoder.", "codec_decoder": "decoder."}
 """The same for speech_tokenizer/model.safetensors."""
@@ -63,76 +63,51 @@ class TtsComponents:
     speaker_encoder: SpeakerEncoder | None
 
 
-def component_of(name: str, prefixes: Mapping[str, str] = PREFIXES) -> str | None:
-    """Return the component that a tensor belongs to, or None."""
-    return next((component for component, prefix in prefixes.items() if name.startswith(prefix)), None)
-
-
 def components_of(config: Qwen3TtsConfig) -> dict[str, str]:
     """Return the components that a variant has in model.safetensors, with their prefixes."""
     has_speaker = config.speaker_encoder is not None
     return {name: prefix for name, prefix in PREFIXES.items() if has_speaker or name != "speaker_encoder"}
 
 
+def cached_decoders(config: Qwen3TtsConfig) -> dict[str, DecoderConfig]:
+    """Return the decoder whose cache grows with the context."""
+    return {"talker": config.talker}
+
+
 def planned_bytes(
-    checkpoint: Checkpoint,
-    codec: Checkpoint,
-    config: Qwen3TtsConfig,
-    devices: Mapping[str, Device],
-    *,
-    quants: Mapping[str, str | None],
-    context: int,
+    part: ModelPart, codec: ModelPart, config: Qwen3TtsConfig, devices: Mapping[str, Device], *, context: int
 ) -> dict[Device, int]:
     """Return about how many bytes weights and caches will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
-    for part, prefixes in ((checkpoint, PREFIXES), (codec, CODEC_PREFIXES)):
-        for name in part.names():
-            component = component_of(name, prefixes)
-            if component is not None:
-                device = devices[PLACES.get(component, component)]
-                needed[device] += placed_bytes(part, name, quants[component])
-    talker = config.talker
-    shape = (talker.layers, context, talker.kv_heads, talker.head_dim)
-    needed[devices["talker"]] += cache_bytes(shape, quants["talker"])
+    for component, size in (part.placed_bytes() | codec.placed_bytes()).items():
+        needed[devices[PLACES.get(component, component)]] += size
+    for component, decoder in cached_decoders(config).items():
+        needed[devices[component]] += cache_bytes(decoder.cache_shape(context), part.quants[component])
     return needed
 
 
 def load_components(
-    checkpoint: Checkpoint,
-    codec_checkpoint: Checkpoint,
+    part: ModelPart,
+    codec: ModelPart,
     config: Qwen3TtsConfig,
     codec_config: CodecConfig,
     devices: Mapping[str, Device],
     *,
-    quants: Mapping[str, str | None],
     context: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> TtsComponents:
     """Read every component. Raises ModelFormatError when tensors are missing, misshapen, or belong to nothing."""
-    strangers = [name for name in checkpoint.names() if component_of(name, components_of(config)) is None]
-    strangers += [name for name in codec_checkpoint.names() if component_of(name, CODEC_PREFIXES) is None]
-    if strangers:
-        raise ModelFormatError(f"the checkpoint holds tensors of no known component: {', '.join(strangers[:5])}")
-    parts = (checkpoint, codec_checkpoint)
-    total = sum(4 * prod(part.shape(name)) for part in parts for name in part.names())
-    done = 0
+    count = read_counter([part, codec], progress)
 
-    def report(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
-
-    def weights(component: str, part: Checkpoint = checkpoint) -> Weights:
-        prefix = {**PREFIXES, **CODEC_PREFIXES}[component]
-        device = devices[PLACES.get(component, component)]
-        return Weights(part, device, quant=quants[component], prefix=prefix, on_read=report)
+    def weights(component: str, part: ModelPart = part) -> Weights:
+        return part.weights(component, devices[PLACES.get(component, component)], count)
 
     predictor = CodePredictor(weights("code_predictor"), config.code_predictor, code_sizes(config))
     talker = TtsTalker(weights("talker"), config, predictor, context=context)
     speaker = None
     if config.speaker_encoder is not None:
         speaker = SpeakerEncoder(weights("speaker_encoder"), config.speaker_encoder)
-    listening, speaking = (weights(name, codec_checkpoint) for name in CODEC_PREFIXES)
+    listening, speaking = (weights(name, codec) for name in CODEC_PREFIXES)
     encoder = CodecEncoder(listening, codec_config.encoder, codebooks=codec_config.codebooks)
     decoder = CodecDecoder(speaking, codec_config.decoder)
     return TtsComponents(talker, Codec(encoder, decoder, codec_config), speaker)
