@@ -147,8 +147,19 @@ class Encoder:
         return features["input_features"], features["attention_mask"]
 
     def image(self) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the picture's patches [P, 1536] f32 and grid [1, 3]."""
-        encoded = self.image_processor(images=[self.media.image], return_tensors="np")
+        """Compute the picture's patches [P, 1536] f32 and grid [1, 3].
+
+        It is resized by the kernel that the released processor calls. Pillow's moves levels, and with them every logit
+        by more than the margins of choices.
+        """
+        import torch
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        limits = self.image_processor.size
+        size = smart_resize(*self.media.image.shape[:2], PATCH * MERGE, limits["shortest_edge"], limits["longest_edge"])
+        planes = torch.from_numpy(self.media.image).permute(2, 0, 1)[None].contiguous()
+        sized = torch.nn.functional.interpolate(planes, size=size, mode="bicubic", antialias=True)
+        encoded = self.image_processor(images=[sized[0].permute(1, 2, 0).numpy()], return_tensors="np")
         return encoded["pixel_values"], np.asarray(encoded["image_grid_thw"])
 
     def prompt(self, messages: tuple[dict[str, Any], ...]) -> str:
