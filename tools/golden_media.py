@@ -163,12 +163,10 @@ def run(reference: Any, inputs: dict[str, Any], heard: bool) -> tuple[dict[str, 
     scenario = Scenario((), 5, 4, audio_in_video=heard)
     thinker = reference.thinker(inputs, scenario)
     speech = reference.speech(inputs, scenario)
-    per_token = reference.config.thinker_config.text_config.num_experts_per_tok
-    routers = [smallest_gap(value, per_token) for name, value in thinker.items() if name.startswith("router")]
     scores = speech["scores"]
     margins = [
         float(thinker["greedy_margin"].min()) / SMALLEST_MARGIN,
-        min([*routers, float(speech["router_gap"][0])]) / SMALLEST_ROUTER_GAP,
+        min(float(thinker["gap_of_routers"][0]), float(speech["router_gap"][0])) / SMALLEST_ROUTER_GAP,
         smallest_gap(np.where(np.isfinite(scores), scores, -1e9)) / SMALLEST_MARGIN,
         float(speech["cp_margin_min"][0]) / SMALLEST_MARGIN,
     ]

@@ -158,10 +158,14 @@ class Reference:
             kept[f"hidden{index}"] = to_numpy(hidden[0])
         kept["logits"] = to_numpy(output.logits[0])
         thinker.model.rope_deltas = None
-        answer = thinker.generate(
-            **inputs, **use, **options, max_new_tokens=scenario.new_tokens, do_sample=False,
-            eos_token_id=self.config.im_end_token_id, return_dict_in_generate=True, output_logits=True,
-        )  # fmt: skip
+        top = self.config.thinker_config.text_config.num_experts_per_tok
+        gaps: list[float] = []
+        with recorded(taps, lambda name, value: gaps.append(smallest_gap(to_numpy(value), top))):
+            answer = thinker.generate(
+                **inputs, **use, **options, max_new_tokens=scenario.new_tokens, do_sample=False,
+                eos_token_id=self.config.im_end_token_id, return_dict_in_generate=True, output_logits=True,
+            )  # fmt: skip
+        kept["gap_of_routers"] = np.array([min(gaps)])
         logits = np.stack([to_numpy(step[0]) for step in answer.logits])
         kept["greedy_ids"] = to_numpy(answer.sequences[0, inputs["input_ids"].shape[1] :])
         kept["greedy_logits"] = logits
