@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +33,14 @@ class Reference:
     def index(self) -> dict[str, Any]:
         """What golden.json says."""
         return json.loads((self.directory / "golden.json").read_text(encoding="utf-8"))
+
+    def speaking_at_most(self, frames: int, directory: Path) -> Path:
+        """Copy the checkpoint into a new directory, told to stop after so many frames of speech."""
+        shutil.copytree(self.checkpoint_directory, directory)
+        path = directory / "generation_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(settings | {"talker_max_new_tokens": frames}), encoding="utf-8")
+        return directory
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays

@@ -40,8 +40,11 @@ def vision_encoder(reference: Reference, device: Device) -> VisionEncoder:
 
 
 @pytest.fixture(scope="module", params=["cpu", "wgpu"])
-def omni(request: pytest.FixtureRequest, reference: Reference) -> Iterator[OmniOrchestrator]:
-    with omni_rt.load(reference.checkpoint_directory, device=request.param, strict=True, context=700) as model:
+def omni(
+    request: pytest.FixtureRequest, reference: Reference, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OmniOrchestrator]:
+    directory = reference.speaking_at_most(20, tmp_path_factory.mktemp("omni") / "checkpoint")
+    with omni_rt.load(directory, device=request.param, strict=True, context=700) as model:
         # The films of the reference data are small, and were not enlarged to the least size of a released frame.
         model.processor.video_settings = replace(model.processor.video_settings, min_pixels=1)
         yield model  # type: ignore[misc]
