@@ -3,8 +3,9 @@
     python tools/golden_media.py --golden tests/goldens/omni-seed1 --seed 1
 
 Writes media.safetensors beside golden.safetensors, for the checkpoint that lies there. Several images in a message,
-images and films of earlier turns, two films with sound, and an image after a film with sound. Media are drawn again
-until no choice of the run hangs on a near tie. Needs the extra `oracle` (torch and transformers).
+images and films of earlier turns, two films with sound, and an image after a film with sound. Media, and words that end
+the question, are drawn again until no choice of the run hangs on a near tie and there is something to speak. Needs the
+extra `oracle` (torch and transformers).
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ CONVERSATIONS: dict[str, tuple[tuple[dict[str, Any], ...], bool]] = {
     "film_then_image": (({"role": "user", "content": ["video 4 32 64 0.9", "image 64 64", "what?"]},), True),
 }
 """Messages, media by kind, extents and seconds; and whether films are heard."""
+WORDS = ("hello", " the", " is", "what", " on", " a", " plus", "?")
+"""What a question may end in: some weights stop at once after one and the same question, whatever they see and hear."""
 
 
 @dataclass
@@ -88,8 +91,8 @@ class Conversation:
         return reference
 
 
-def draw(messages: tuple[dict[str, Any], ...], generator: np.random.Generator) -> Conversation:
-    """Draw the media of a conversation."""
+def draw(messages: tuple[dict[str, Any], ...], generator: np.random.Generator, words: int) -> Conversation:
+    """Draw the media of a conversation, and so many words that end its last question."""
     conversation = Conversation()
     for message in messages:
         conversation.prompt += f"<|im_start|>{message['role']}\n"
@@ -98,6 +101,8 @@ def draw(messages: tuple[dict[str, Any], ...], generator: np.random.Generator) -
             conversation.prompt += content
         else:
             content = [conversation.add(part, generator) for part in content]
+            if words and message is messages[-1]:
+                content.append(conversation.add("".join(generator.choice(WORDS, words)), generator))
         conversation.prompt += "<|im_end|>\n"
         conversation.messages.append({"role": message["role"], "content": content})
     conversation.prompt += "<|im_start|>assistant\n"
@@ -189,7 +194,7 @@ def main() -> None:
     for place, (name, (messages, heard)) in enumerate(CONVERSATIONS.items()):
         for attempt in range(100):
             generator = np.random.default_rng([arguments.seed, place, attempt])
-            conversation = draw(messages, generator)
+            conversation = draw(messages, generator, 3 if attempt else 0)
             try:
                 kept, margin = run(reference, encode(conversation, reference.encoder, heard), heard)
             except RuntimeError:  # what the reference raises when a reply is nothing but a stop token
