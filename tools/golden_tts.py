@@ -112,7 +112,7 @@ def make_codec(seed: int, out: Path) -> np.ndarray:
         codec = Codec(out / "speech_tokenizer")
         arrays: dict[str, np.ndarray] = {"audio": samples}
         index: dict[str, Any] = {"seed": seed, "attempt": attempt}
-        margins = []
+        margins = [codec.encode(samples[: CLONE_SAMPLES[SHORT]], stages=False)[1]]  # the long one is clip a
         for name, count in CLIP_SAMPLES.items():
             stages, margin = codec.encode(samples[:count], stages=name in "bc")
             dropped = "seanet" if name == "b" else "nothing"
