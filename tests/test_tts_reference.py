@@ -107,7 +107,8 @@ def test_steps_equal_the_reference(models: dict[str, TextToSpeech], variant: str
             marks = np.zeros(talker.chooser.vocabulary, np.int32)
             marks[arrays[f"{name}.code0"][0, : step + 1]] = 1
             talker.device.write(talker.chooser.seen, marks)
-    assert session.finish_reason == "length"
+    # What follows from scores alone, without the reference's draw, may be the stop token.
+    assert session.finish_reason == "length" or not greedy
 
 
 def assert_scores(scores: Tensor, expected: np.ndarray, given: dict[str, Any]) -> None:
@@ -130,7 +131,8 @@ def assert_scores(scores: Tensor, expected: np.ndarray, given: dict[str, Any]) -
     counts = np.bincount(drawn, minlength=len(shares))
     assert not counts[~possible].any(), "an id was drawn that the reference cuts off"
     assert np.abs(counts / draws - shares).max() < 5 * np.sqrt(0.25 / draws)
-    assert counts[shares > 10 / draws].all(), "an id is never drawn that the reference keeps"
+    # An id that is due 20 times stays out once in 500 million tables.
+    assert counts[shares > 20 / draws].all(), "an id is never drawn that the reference keeps"
 
 
 @pytest.mark.parametrize(("variant", "name"), cases("wav.0"))
