@@ -68,7 +68,7 @@ def talker_stages(talker: FrameTalker) -> dict[str, np.ndarray]:
     positions = np.tile(np.arange(12, dtype=np.float32), (axes, 1))
     session = TalkerSession(
         talker, rng.standard_normal((12, talker.width)).astype(np.float32), positions,
-        pad=np.zeros(talker.width, np.float32), sampling=Sampling(), predictor_sampling=Sampling(),
+        pad=np.zeros(talker.width, np.float32), sampling=Sampling(), predictor_sampling=Sampling(), ahead=0,
     )  # fmt: skip
     session.finish_text()
     session.step()

@@ -85,6 +85,7 @@ def session_of(
     max_frames: int = 100,
     seed: int = 0,
     voice: str | None = None,
+    ahead: int = 1,
 ) -> TalkerSession:
     """Open a session with all of the scenario's text pushed; the code predictor is greedy when the Talker is."""
     prompt = prompt_of(reference, talker, scenario, voice=voice)
@@ -98,6 +99,7 @@ def session_of(
         seed=seed,
         min_frames=min_frames,
         max_frames=max_frames,
+        ahead=ahead,
     )
     session.push_text(prompt.trailing)
     session.finish_text()
@@ -139,7 +141,7 @@ def test_prompt_rows_and_text_rows_equal_the_reference(talker: Talker, reference
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_codes_logits_and_states_equal_the_reference(talker: Talker, reference: Reference, scenario: str) -> None:
     limit = limit_of(reference, scenario)
-    session = session_of(reference, talker, scenario, max_frames=limit)
+    session = session_of(reference, talker, scenario, max_frames=limit, ahead=0)
     expected = reference[f"speech.{scenario}.codes"]
     steps = len(reference[f"speech.{scenario}.codec0"]) - (limit < 100)  # at the limit the last token is not computed
     got = []
@@ -317,6 +319,26 @@ def test_the_stop_token_makes_no_frame(reference: Reference, device: Device, fra
     session = session_of(reference, model, "text", min_frames=frames)
     assert frames_of(session).shape == (16, frames)
     assert (session.finish_reason, session.frames, session.ready) == ("stop", frames, False)
+
+
+def test_frames_made_ahead_are_the_same_frames(reference: Reference, device: Device) -> None:
+    """A GPU makes the next frame while one is read, but none behind the limit; the last is the same one by one."""
+    model = load(reference, device)
+    drawn = {}
+    for ahead in (0, 1, 2):
+        session = session_of(
+            reference, model, "text", sampling=Sampling(0.8, repetition_penalty=1.2), max_frames=6, ahead=ahead
+        )
+        codes, before = [], model.cache.count
+        for number in range(6):
+            codes.append(session.step())
+            issued = min(number + 1 + min(ahead, device.steps_ahead), 6)
+            assert model.cache.count - before == issued - 1 and session.frames == number + 1
+        drawn[ahead] = np.array(codes)
+        assert session.finish_reason == "length" and session.step() is None
+    np.testing.assert_array_equal(drawn[1], drawn[0])
+    np.testing.assert_array_equal(drawn[2], drawn[0])
+    assert len({frame.tobytes() for frame in drawn[0]}) > 1
 
 
 def test_the_voice_is_read_and_ethan_is_the_default(talker: Talker, reference: Reference) -> None:

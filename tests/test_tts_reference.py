@@ -46,6 +46,7 @@ def session_of(model: TextToSpeech, variant: str, name: str) -> TalkerSession:
         predictor_sampling=Sampling(),
         min_frames=MIN_FRAMES,
         max_frames=case["max_new_tokens"] - 1,
+        ahead=0,
     )
     session.push_text(prompt.trailing)
     session.finish_text()

@@ -6,6 +6,7 @@ time with its results on the host. Bytes are those of the weights that a step mu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -264,17 +265,24 @@ def talker_stages(clock: Clock, talker: Talker, context: int) -> list[Stage]:
 
 
 def frame_stage(clock: Clock, talker: FrameTalker, nbytes: int) -> Stage:
-    """Measure a frame as a session makes it: a step of the talker and the passes of the code predictor, sampled."""
+    """Measure a frame as a session makes it: a step of the talker and the passes of the code predictor, sampled.
 
-    def frame() -> np.ndarray:
+    Each is read while the next is made.
+    """
+
+    waiting: deque[Callable[[], np.ndarray]] = deque()
+
+    def frame() -> None:
         talker.cache.advance()
         talker.frame(SPOKEN, SPOKEN)
-        return talker.codes.numpy()
+        waiting.append(talker.device.read_later(talker.codes))
+        if len(waiting) > 1:
+            waiting.popleft()()
 
     def step() -> object:
         return talker._decode_frame(SPOKEN, SPOKEN, talker.cache.parts)
 
-    return clock.stage("talker and code predictor", "frame", frame, nbytes, step=step)
+    return clock.stage("talker and code predictor", "frame", frame, nbytes, step=step, steady=True)
 
 
 def vocoder_stages(clock: Clock, vocoder: Code2Wav) -> list[Stage]:

@@ -91,7 +91,8 @@ class Device(ABC):
         """Return a callable that runs `step` once per set of (hashable) arguments and replays it afterwards.
 
         What changes between replays must live in tensors that exist before the first call: write them with `write`.
-        The outputs are the same tensors each time, overwritten by the next replay. A step must not read values back.
+        The outputs are the same tensors each time, overwritten by the next call, whatever its arguments. A step must
+        not read values back.
         """
 
     def stopwatch(self, step: Callable[[], Any]) -> Callable[[], float]:

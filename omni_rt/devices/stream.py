@@ -17,6 +17,10 @@ from omni_rt.devices.pace import MOST_DISPATCHES, Pace
 from omni_rt.devices.readback import Readback
 from omni_rt.errors import DeviceError
 
+FIRST_PIECE = 48
+"""Dispatches of a replay's first submission when the GPU is idle: it begins while the rest is encoded. Each further
+submission has twice as many, as encoding a dispatch takes less than half of the time that the GPU spends on it."""
+
 
 @dataclass(frozen=True)
 class Dispatch:
@@ -53,10 +57,7 @@ class Stream:
         self._set_pipeline = lib.wgpuComputePassEncoderSetPipeline
         self._set_group = lib.wgpuComputePassEncoderSetBindGroup
         self._dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
-        self._lib = lib
-        module = native.load()
-        functions = (self._set_pipeline, self._set_group, self._dispatch)
-        self.replayer = None if module is None else native.Replayer(module, *map(self._address, functions))
+        self.replayer = self._replayer(lib)
         self._encoder: Any = None
         self._pass: Any = None
         self._pending = 0
@@ -67,6 +68,8 @@ class Stream:
             self.pace = Pace(gpu, self._period, self._readback.begin)
         self._marker = gpu.create_buffer(size=16, usage="COPY_SRC | COPY_DST")
         self.issued = 0
+        self.submissions = 0
+        self._done = 0
         self.recorder: list[Dispatch] | None = None
         self.trace: list[TraceLine] | None = None
 
@@ -83,10 +86,7 @@ class Stream:
             self._encoder = self._gpu.create_command_encoder()
             writes = None if self.pace is None else self.pace.writes()
             self._pass = self._encoder.begin_compute_pass(timestamp_writes=writes)
-        inner = self._pass._internal
-        self._set_pipeline(inner, dispatch.pipeline._internal)
-        self._set_group(inner, 0, dispatch.group._internal, 0, self._ffi.NULL)
-        self._dispatch(inner, *dispatch.grid)
+        self._encode(self._pass, [dispatch])
         self._pending += 1
         if self._pending >= (MOST_DISPATCHES if self.pace is None else self.pace.limit):
             self.flush()
@@ -98,59 +98,77 @@ class Stream:
         self._pass.end()
         if self.pace is not None:
             self.pace.resolve(self._encoder)
-        self._gpu.queue.submit([self._encoder.finish()])
+        self._submit(self._encoder)
         dispatches, self._pending = self._pending, 0
         self._encoder = self._pass = None
         if self.pace is not None:
             self.pace.submitted(dispatches)
 
+    def _submit(self, encoder: Any) -> None:
+        self._gpu.queue.submit([encoder.finish()])
+        self.submissions += 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether the GPU has nothing left to do, as far as results that were waited for tell."""
+        return self._done == self.submissions
+
     def _address(self, pointer: Any) -> int:
         return int(self._ffi.cast("uintptr_t", pointer))
 
-    def prepare(self, recording: Sequence[Dispatch]) -> Any:
-        """Return a recording in the form that `replay` takes: the C handles of each dispatch, and its grid.
+    def _replayer(self, lib: Any) -> native.Replayer | None:
+        """Return the replay in C, or None where that is not built."""
+        module = native.load()
+        if module is None:
+            return None
+        functions = [self._address(getattr(lib, name)) for name in native.REPLAY_FUNCTIONS]
+        return native.Replayer(
+            module, functions, self._address(self._gpu._internal), self._address(self._gpu.queue._internal)
+        )
 
-        It does not keep the recording alive.
+    def prepare(self, recording: Sequence[Dispatch]) -> Any:
+        """Return the handles and grids of a recording as C takes them, or None where C is not built.
+
+        They do not keep the recording alive.
         """
-        handles = [(d.pipeline._internal, d.group._internal, *d.grid) for d in recording]
         if self.replayer is None:
-            return handles
+            return None
+        handles = [(d.pipeline._internal, d.group._internal, *d.grid) for d in recording]
         return self.replayer.pack([(self._address(p), self._address(g), x, y, z) for p, g, x, y, z in handles])
 
     def replay(self, recording: Sequence[Dispatch], prepared: Any) -> None:
-        """Submit a recording as one compute pass."""
+        """Submit a recording, one compute pass per submission: in pieces when the GPU waits for them, else as one.
+
+        C submits what is prepared, and an invalid dispatch then ends the process. Without (None) it is an error.
+        """
         self.flush()
         self.issued += len(recording)
         if self.trace is not None:
             for dispatch in recording:
                 self._timed(dispatch)
             return
-        encoder = self._gpu.create_command_encoder()
-        compute = encoder.begin_compute_pass()
-        self._encode(compute, prepared)
-        self._gpu.queue.submit([encoder.finish()])
-
-    def _encode(self, compute: Any, prepared: Any) -> None:
-        """Encode a prepared recording into a compute pass and end it: in C where that is built."""
-        inner = compute._internal
-        if self.replayer is not None:
-            self.replayer.encode(self._address(inner), prepared)
-            compute.end()
+        piece = FIRST_PIECE if self.idle else max(len(recording), 1)
+        if self.replayer is not None and prepared is not None:
+            self.submissions += self.replayer.submit(prepared, piece)
             return
-        set_pipeline, set_group, dispatch_groups, null = (
-            self._set_pipeline,
-            self._set_group,
-            self._dispatch,
-            self._ffi.NULL,
-        )
-        last = None
-        for pipeline, group, x, y, z in prepared:
-            if pipeline is not last:
-                set_pipeline(inner, pipeline)
-                last = pipeline
-            set_group(inner, 0, group, 0, null)
-            dispatch_groups(inner, x, y, z)
-        compute.end()
+        at = 0
+        while at < len(recording):
+            encoder = self._gpu.create_command_encoder()
+            compute = encoder.begin_compute_pass()
+            self._encode(compute, recording[at : at + piece])
+            compute.end()
+            self._submit(encoder)
+            at, piece = at + piece, 2 * piece
+
+    def _encode(self, compute: Any, dispatches: Sequence[Dispatch]) -> None:
+        """Encode dispatches into a compute pass."""
+        inner, null, last = compute._internal, self._ffi.NULL, None
+        for dispatch in dispatches:
+            if dispatch.pipeline is not last:
+                last = dispatch.pipeline
+                self._set_pipeline(inner, last._internal)
+            self._set_group(inner, 0, dispatch.group._internal, 0, null)
+            self._dispatch(inner, *dispatch.grid)
 
     def measure(self, recording: Sequence[Dispatch]) -> float:
         """Run a recording as one compute pass and return the seconds that the GPU spends in it.
@@ -164,9 +182,11 @@ class Stream:
         resolved = self._gpu.create_buffer(size=256, usage="QUERY_RESOLVE | COPY_SRC")
         encoder = self._gpu.create_command_encoder()
         writes = {"query_set": queries, "beginning_of_pass_write_index": 0, "end_of_pass_write_index": 1}
-        self._encode(encoder.begin_compute_pass(timestamp_writes=writes), self.prepare(recording))
+        compute = encoder.begin_compute_pass(timestamp_writes=writes)
+        self._encode(compute, recording)
+        compute.end()
         encoder.resolve_query_set(queries, 0, 2, resolved, 0)
-        self._gpu.queue.submit([encoder.finish()])
+        self._submit(encoder)
         start, stop = self.read(resolved, 0, 16).view(np.uint64)
         return (int(stop) - int(start)) * self._period / 1e9
 
@@ -191,4 +211,11 @@ class Stream:
         self.flush()
         if size == 0:
             return lambda: np.zeros(0, np.uint8)
-        return self._readback.begin(buffer, offset, size)
+        pending, submissions = self._readback.begin(buffer, offset, size), self.submissions
+
+        def take() -> np.ndarray:
+            values = pending()
+            self._done = max(self._done, submissions)
+            return values
+
+        return take

@@ -1,7 +1,8 @@
 """The wgpu device: runs ops as compute dispatches, captures steps and replays them.
 
 All work is one stream. Ops are encoded into an open compute pass and submitted in batches, when a result is read, or
-when the host writes. Under `capture` the dispatches are kept instead and replayed as one pass and one submission.
+when the host writes. Under `capture` the dispatches are kept instead and replayed as one submission, or as a few when
+the GPU has nothing else to do.
 """
 
 from __future__ import annotations
@@ -322,16 +323,19 @@ class WebGpuDevice(Device):
     # Capture and replay -----------------------------------------------------------------------------------------
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        recordings: dict[tuple[Any, ...], tuple[list[Dispatch], list[Any], Any, Pool]] = {}
+        recordings: dict[tuple[Any, ...], tuple[list[Dispatch], Any, Any]] = {}
+        # Recordings of a step run one after the other, so they share memory, and what is alike in them its bind groups.
+        pool = Pool(self._create_buffer, self.ledger)
 
         def run(*key: Any) -> Any:
-            if key not in recordings:
-                pool = Pool(self._create_buffer, self.ledger)
-                with self._recording(pool) as dispatches:
-                    result = step(*key)
-                recordings[key] = (dispatches, self.stream.prepare(dispatches), result, pool)
-            dispatches, prepared, result, _ = recordings[key]
-            self.stream.replay(dispatches, prepared)
+            if key in recordings:
+                dispatches, prepared, result = recordings[key]
+                self.stream.replay(dispatches, prepared)
+                return result
+            with self._recording(pool) as dispatches:
+                result = step(*key)
+            self.stream.replay(dispatches, None)  # says what is wrong with a recording, once
+            recordings[key] = (dispatches, self.stream.prepare(dispatches), result)
             return result
 
         return run

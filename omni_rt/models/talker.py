@@ -4,13 +4,14 @@
     c0, state -> code predictor -> c1 .. cK-1
 
 A step is captured: the row that it reads is made on the device from the codes that lie there, and only the K codes of
-a frame are read back. Text arrives row by row, from a model that still writes or all at once.
+a frame are read back, while the GPU makes the next. Text arrives row by row, from a model that still writes or all at
+once.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -52,9 +53,9 @@ class FrameTalker:
         self.decoder = Decoder(weights.at("model."), config)
         self.codec_head = weights.linear("codec_head.weight", sizes.vocabulary, sizes.width)
         weights.array("model.codec_embedding.weight", sizes.vocabulary, sizes.width)  # read as one of the tables
-        together = predictor.device is self.device
-        self.tables = predictor.tables if together else CodeTables(weights, sizes)
-        self.codes = predictor.codes if together else self.device.zeros((sizes.codebooks,), "i32")
+        self.together = predictor.device is self.device
+        self.tables = predictor.tables if self.together else CodeTables(weights, sizes)
+        self.codes = predictor.codes if self.together else self.device.zeros((sizes.codebooks,), "i32")
         self.frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta, config.rope_sections))
         self.cache = self.decoder.cache(context)
         self.text = self.device.zeros((1, config.width))
@@ -123,7 +124,9 @@ class FrameTalker:
 class TalkerSession:
     """One spoken reply. Push the text as it comes, take frames with `step` while `ready`, until `finish_reason` is set.
 
-    `logits` [1, V] and `hidden` [1, N] are those of the last step, before penalty and suppression.
+    `frames` counts those that `step` has returned. Up to `ahead` later ones are issued when their text is there, so
+    that a GPU does not wait for the host; `logits` [1, V] and `hidden` [1, N] are those of the last one issued, before
+    penalty and suppression.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class TalkerSession:
         seed: int = 0,
         min_frames: int = 0,
         max_frames: int = 4096,
+        ahead: int = 1,
     ) -> None:
         """Run the prompt: inputs [T, N] at positions [axes, T]; `pad` [N] is read when the text has ended.
 
@@ -156,6 +160,9 @@ class TalkerSession:
         self._seed = seed & 0x7FFFFFFF
         self._min_frames = min_frames
         self._max_frames = max_frames
+        self._ahead = min(ahead, talker.device.steps_ahead) if talker.together else 0
+        self._issued = 0
+        self._waiting: deque[Callable[[], np.ndarray]] = deque()
         self._text: deque[np.ndarray] = deque()
         self._text_ended = False
         talker.session = self
@@ -175,8 +182,12 @@ class TalkerSession:
 
     @property
     def ready(self) -> bool:
-        """Whether `step` can make a frame now, without text that is not there yet."""
-        return self.finish_reason is None and (self.frames == 0 or bool(self._text) or self._text_ended)
+        """Whether `step` can return a frame now, without text that is not there yet."""
+        return self.finish_reason is None and (bool(self._waiting) or self._text_is_there)
+
+    @property
+    def _text_is_there(self) -> bool:
+        return self._issued == 0 or bool(self._text) or self._text_ended
 
     def step(self) -> np.ndarray | None:
         """Return the codes int32 [K] of the next frame, or None when the speech has ended.
@@ -189,16 +200,14 @@ class TalkerSession:
             raise InputError("another session has taken over the talker: a talker speaks one reply at a time")
         if not self.ready:
             raise InputError("the text of the next frame has not come yet: push it, or finish the text")
-        if self.frames:
-            if self.frames == self._min_frames:
-                self.talker.ban([])
-            if self.talker.cache.count >= self.talker.cache.rows:
-                self.finish_reason = "length"
-                return None
-            self.talker.cache.advance()
-            self.talker.device.write(self.talker.text, (self._text.popleft() if self._text else self._pad)[None])
-        codes = self._frame()
-        if codes is None:
+        while len(self._waiting) <= self._ahead and self._fits():
+            self._issue()
+        if not self._waiting:
+            self.finish_reason = "length"
+            return None
+        codes = self._waiting.popleft()()
+        if codes[0] == self.talker.stop_id:
+            self._waiting.clear()
             self.finish_reason = "stop"
             return None
         self.frames += 1
@@ -206,16 +215,34 @@ class TalkerSession:
             self.finish_reason = "length"
         return codes
 
-    def _frame(self) -> np.ndarray | None:
+    def _fits(self) -> bool:
+        """Say whether another frame can be issued: within limit and context, and with its text."""
+        cache = self.talker.cache
+        room = self._issued == 0 or cache.count < cache.rows
+        return room and self._issued < self._max_frames and self._text_is_there
+
+    def _issue(self) -> None:
+        talker = self.talker
+        if self._issued:
+            if self._issued == self._min_frames:
+                talker.ban([])
+            talker.cache.advance()
+            talker.device.write(talker.text, (self._text.popleft() if self._text else self._pad)[None])
+        self._issued += 1
+        if talker.together:
+            self.hidden, _, self.logits = talker.frame(*self._samplings)
+            self._waiting.append(talker.device.read_later(talker.codes))
+        else:
+            codes = self._frame_apart()
+            self._waiting.append(lambda: codes)
+
+    def _frame_apart(self) -> np.ndarray:
+        """Return a frame whose code predictor runs on another device; the stop token is a frame of its own."""
         talker, (sampling, predictor_sampling) = self.talker, self._samplings
-        if talker.predictor.device is talker.device:
-            self.hidden, _, self.logits = talker.frame(sampling, predictor_sampling)
-            frame = talker.codes.numpy()
-            return None if frame[0] == talker.stop_id else frame
         self.hidden, first, self.logits = talker.step(sampling)
         chosen = int(first.numpy()[0])
         if chosen == talker.stop_id:
-            return None
+            return np.array([chosen], np.int32)
         # The step has counted its position already, so the counter is the one that the other placement reads.
         frame = talker.predictor.from_host(
             self.hidden.numpy(), chosen, predictor_sampling, self._seed, talker.cache.count + 1

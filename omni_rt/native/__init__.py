@@ -167,19 +167,37 @@ def _weight_pool(threads: int | None, level: str) -> Pool | None:
     return None if module is None else Pool(module, threads, level)
 
 
-class Replayer:
-    """Encodes the dispatches of captured GPU steps in C."""
+REPLAY_FUNCTIONS = (
+    "wgpuDeviceCreateCommandEncoder",
+    "wgpuCommandEncoderBeginComputePass",
+    "wgpuComputePassEncoderSetPipeline",
+    "wgpuComputePassEncoderSetBindGroup",
+    "wgpuComputePassEncoderDispatchWorkgroups",
+    "wgpuComputePassEncoderEnd",
+    "wgpuComputePassEncoderRelease",
+    "wgpuCommandEncoderFinish",
+    "wgpuCommandEncoderRelease",
+    "wgpuQueueSubmit",
+    "wgpuCommandBufferRelease",
+)
+"""What wgpu-native calls the functions of omni_replay_functions, in its order."""
 
-    def __init__(self, module: ModuleType, set_pipeline: int, set_group: int, dispatch: int) -> None:
-        """Take the addresses of wgpu-native's functions."""
+
+class Replayer:
+    """Encodes and submits the dispatches of captured GPU steps in C."""
+
+    def __init__(self, module: ModuleType, functions: Sequence[int], device: int, queue: int) -> None:
+        """Take the addresses of wgpu-native's REPLAY_FUNCTIONS, of a device and of its queue."""
         self._ffi = module.ffi
         self._replay = module.lib.omni_replay
-        self._functions = module.ffi.new("omni_replay_functions *", [set_pipeline, set_group, dispatch])
+        self._functions = module.ffi.new("omni_replay_functions *", list(functions))
+        self._device = device
+        self._queue = queue
 
     def pack(self, dispatches: Sequence[tuple[int, int, int, int, int]]) -> Any:
-        """Return dispatches (pipeline, bind group, x, y, z; handles as addresses) in the form that `encode` takes."""
+        """Return dispatches (pipeline, bind group, x, y, z; handles as addresses) in the form that `submit` takes."""
         return self._ffi.new("omni_dispatch[]", [(*dispatch, 0) for dispatch in dispatches])
 
-    def encode(self, compute_pass: int, packed: Any) -> None:
-        """Encode all dispatches into the open compute pass at an address."""
-        self._replay(self._functions, compute_pass, packed, len(packed))
+    def submit(self, packed: Any, piece: int) -> int:
+        """Submit all dispatches, `piece` of them first, then twice as many each time; return the submissions."""
+        return int(self._replay(self._functions, self._device, self._queue, packed, len(packed), piece))

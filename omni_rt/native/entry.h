@@ -44,16 +44,19 @@ typedef struct {
 /* Run steps [at, end) in order; returns the index of the first that did not run, or `end`. */
 int64_t omni_run_steps(struct omni_pool *pool, const omni_step *steps, int64_t at, int64_t end);
 
-/* One dispatch of a captured GPU step, and the addresses of wgpu-native's functions that encode it. */
+/* One dispatch of a captured GPU step, and the addresses of wgpu-native's functions that submit it. */
 typedef struct {
     uintptr_t pipeline, group;
     uint32_t x, y, z, unused;
 } omni_dispatch;
 typedef struct {
-    uintptr_t set_pipeline, set_group, dispatch;
+    uintptr_t create_encoder, begin_pass, set_pipeline, set_group, dispatch, end_pass, release_pass, finish,
+        release_encoder, submit, release_commands;
 } omni_replay_functions;
 
-/* Encode dispatches into an open compute pass. */
-void omni_replay(const omni_replay_functions *functions, uintptr_t pass, const omni_dispatch *dispatches, int64_t count);
+/* Submit dispatches in order, one compute pass per submission: `piece` of them first, then twice as many each time.
+   Returns the number of submissions. */
+int64_t omni_replay(const omni_replay_functions *functions, uintptr_t device, uintptr_t queue,
+                    const omni_dispatch *dispatches, int64_t count, int64_t piece);
 
 #endif
