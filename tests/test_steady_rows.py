@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,24 @@ def values(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).normal(size=shape).astype(np.float32)
 
 
-def assert_rows_stand_alone(device: Device, run: Callable[[np.ndarray, int], Tensor], per_row: int = 1) -> None:
+def framed(frame: int) -> list[tuple[int, int]]:
+    """Return first rows and numbers of rows of calls that meet only at whole frames, counted from the last row."""
+    cuts = np.clip(ROWS - frame * np.array([1 << 20, 9, 6, 5, 1, 0]), 0, ROWS).tolist()
+    return [(first, end - first) for first, end in pairwise(cuts) if end > first]
+
+
+def assert_rows_stand_alone(
+    device: Device,
+    run: Callable[[np.ndarray, int], Tensor],
+    per_row: int = 1,
+    pieces: Sequence[tuple[int, int]] = PIECES,
+) -> None:
     """Assert that `run`, which gets rows of x and the number of the first, gives a row the same bits in any company.
 
     `per_row` rows come out for each that goes in. Sums in float64 that are rounded once may differ in the last bit.
     """
     whole = run(values(ROWS, WIDTH), 0).numpy()
-    for first, count in PIECES:
+    for first, count in pieces:
         got = run(values(ROWS, WIDTH)[first : first + count], first).numpy()
         expected = whole[first * per_row : (first + count) * per_row]
         if device.name == "cpu" and device.level == "numpy":
@@ -91,6 +103,35 @@ def test_transposed_convolutions(steady: Device, dtype: str, as_rows: int) -> No
         return ops.conv_transpose1d(steady.tensor(x), tail, w, b, as_rows=as_rows)
 
     assert_rows_stand_alone(steady, run, per_row=3)
+
+
+@pytest.mark.parametrize(("frame", "dilation"), [(4, 1), (32, 1), (32, 3), (32, 9), (50, 9), (7, 9)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_convolutions_of_whole_frames(steady: Device, dtype: str, frame: int, dilation: int) -> None:
+    """A stream that is cut at frames only, the first of which may be a part of one."""
+    w, b, tail = steady.weight(values(40, 7, WIDTH), dtype), steady.tensor(values(40)), 6 * dilation
+    before = values(tail + ROWS, WIDTH)
+    before[tail:] = values(ROWS, WIDTH)
+
+    def run(x: np.ndarray, first: int) -> Tensor:
+        rows = steady.tensor(before[first : first + tail])
+        return ops.conv1d(steady.tensor(x), rows, w, b, dilation=dilation, as_rows=8 * frame, frame=frame)
+
+    assert_rows_stand_alone(steady, run, pieces=framed(frame))
+
+
+@pytest.mark.parametrize("frame", [4, 32, 50])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_convolutions_of_whole_frames(steady: Device, dtype: str, frame: int) -> None:
+    w, b = steady.weight(values(3, 20, 2, WIDTH), dtype), steady.tensor(values(20))
+    before = values(1 + ROWS, WIDTH)
+    before[1:] = values(ROWS, WIDTH)
+
+    def run(x: np.ndarray, first: int) -> Tensor:
+        tail = steady.tensor(before[first : first + 1])
+        return ops.conv_transpose1d(steady.tensor(x), tail, w, b, as_rows=8 * frame, frame=frame)
+
+    assert_rows_stand_alone(steady, run, per_row=3, pieces=framed(frame))
 
 
 @pytest.mark.parametrize("as_rows", [1, 8])

@@ -92,7 +92,8 @@ class CausalConv:
     def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
         """Convolve rows that follow those of the stream so far."""
         before = tails.before(self, self.silence)
-        y = ops.conv1d(x, before, self.kernel, self.bias, dilation=self.dilation, as_rows=self.rows)
+        frame = self.rows // STEADY_FRAMES
+        y = ops.conv1d(x, before, self.kernel, self.bias, dilation=self.dilation, as_rows=self.rows, frame=frame)
         tails.keep(self, self.silence, x)
         return y
 
@@ -139,7 +140,8 @@ class Upsampling:
         tails.keep(self, self.silence, x)
         if not len(later):
             return None
-        return ops.conv_transpose1d(later, before, self.kernel, self.bias, as_rows=self.rows)
+        frame = self.rows // STEADY_FRAMES
+        return ops.conv_transpose1d(later, before, self.kernel, self.bias, as_rows=self.rows, frame=frame)
 
 
 class Snake:
