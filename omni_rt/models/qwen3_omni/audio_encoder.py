@@ -19,6 +19,9 @@ from omni_rt.weights import Weights
 
 EPSILON = 1e-5
 
+STEM_CHUNKS = 16
+"""Seconds of audio that pass the stem at once: its first image is the largest activation of the encoder."""
+
 
 def halved(frames: int) -> int:
     """Return the time steps that the three convolutions of stride 2 make of `frames`."""
@@ -133,10 +136,6 @@ class AudioEncoder:
             x = ops.gelu(x.reshape(-1, x.shape[-1])).reshape(*x.shape)
         x = ops.matmul(x.reshape(count * len(table), -1), self.stem_output)
         return ops.add(x.reshape(count, -1), table.reshape(1, -1)).reshape(count * len(table), -1)
-
-
-STEM_CHUNKS = 16
-"""Seconds of audio that pass the stem at once: its first image is the largest activation of the encoder."""
 
 
 def _convolution(weights: Weights, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
