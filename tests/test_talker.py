@@ -13,9 +13,9 @@ from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
 from omni_rt.models import talker as talker_module
 from omni_rt.models.code_predictor import CodePredictor
-from omni_rt.models.qwen3_omni.talker import Talker, TalkerPrompt, ThinkerStates, code_sizes
+from omni_rt.models.qwen3_omni.talker import Talker, ThinkerStates, code_sizes
 from omni_rt.models.qwen3_omni.talker_layout import talker_layout
-from omni_rt.models.talker import TalkerSession
+from omni_rt.models.talker import TalkerPrompt, TalkerSession
 from omni_rt.sampling import Sampling
 from tests.reference import Reference, assert_close
 

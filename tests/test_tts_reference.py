@@ -14,11 +14,10 @@ import pytest
 from omni_rt import Sampling, ops
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.codec_encoder import CodecEncoder
-from omni_rt.models.qwen3_tts.layout import TtsPrompt
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder, speaker_mel
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
-from omni_rt.models.talker import TalkerSession
+from omni_rt.models.talker import TalkerPrompt, TalkerSession
 from omni_rt.sampling import SUPPRESSED
 from omni_rt.state import KVCache, StreamTails
 from omni_rt.tensor import Tensor
@@ -30,7 +29,7 @@ WAVEFORM = 3e-4
 BASES = [variant for variant in VARIANTS if variant.endswith("base")]
 
 
-def prompt_of(model: TextToSpeech, variant: str, name: str) -> TtsPrompt:
+def prompt_of(model: TextToSpeech, variant: str, name: str) -> TalkerPrompt:
     return model._components.talker.prompt(request_of(model, variant, name))
 
 

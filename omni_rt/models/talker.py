@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,15 @@ from omni_rt.weights import Weights
 
 SLICE = 512
 """Rows of a prompt that pass the decoder at once."""
+
+
+@dataclass(frozen=True)
+class TalkerPrompt:
+    """What a talker reads, float32: inputs [T, N], the text rows of later frames [S, N], the row after them [N]."""
+
+    inputs: np.ndarray
+    trailing: np.ndarray
+    pad: np.ndarray
 
 
 class FrameTalker:

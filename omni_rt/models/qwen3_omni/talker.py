@@ -1,16 +1,12 @@
 """The Talker: from the Thinker's states to frames of codes, one frame per step (see models/talker.py for the loop).
 
-    prompt rows -> text / hidden projection (+ codec embeddings) -> decoder with experts -> codec_head -> c0
-    c0, state -> code predictor -> c1 .. cK-1;   next row = sum of the K embeddings + the next row of text
-
-A step is captured: the row that it reads is made on the device from the codes that lie there, and only the K codes of
-a frame are read back. Text arrives row by row while the Thinker still writes.
+prompt rows -> text / hidden projection (+ codec embeddings) -> decoder with experts -> codec_head -> c0
+c0, state -> code predictor -> c1 .. cK-1;   next row = sum of the K embeddings + the next row of text
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +15,7 @@ from omni_rt.errors import InputError
 from omni_rt.models.code_predictor import CodePredictor, CodeSizes
 from omni_rt.models.qwen3_omni.config_sections import TalkerConfig, TokenIds
 from omni_rt.models.qwen3_omni.talker_layout import ANSWER, HEADER, TalkerLayout, talker_layout
-from omni_rt.models.talker import SLICE, FrameTalker
+from omni_rt.models.talker import SLICE, FrameTalker, TalkerPrompt
 from omni_rt.weights import Weights
 
 DEFAULT_VOICE = "ethan"
@@ -38,14 +34,6 @@ class ThinkerStates:
     specials: np.ndarray
 
 
-class TalkerPrompt(NamedTuple):
-    """What the Talker reads, float32: inputs [T, N], the text rows of later frames [S, N], the row after them [N]."""
-
-    inputs: np.ndarray
-    trailing: np.ndarray
-    pad: np.ndarray
-
-
 def code_sizes(config: TalkerConfig) -> CodeSizes:
     """Return the extents of a frame's codes."""
     decoder = config.decoder
@@ -58,18 +46,16 @@ class Projection:
     def __init__(self, weights: Weights, config: TalkerConfig) -> None:
         inner, width = config.decoder.feed_forward, config.decoder.width
         self.device = weights.device
-        self.first = weights.linear("linear_fc1.weight", inner, config.thinker_width)
-        self.first_bias = weights.exact("linear_fc1.bias", inner).reshape(1, inner)
-        self.second = weights.linear("linear_fc2.weight", width, inner)
-        self.second_bias = weights.exact("linear_fc2.bias", width).reshape(1, width)
+        self.width = width
+        self.first = weights.affine("linear_fc1", inner, config.thinker_width)
+        self.second = weights.affine("linear_fc2", width, inner)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Project rows [T, M] to [T, N]."""
-        pieces = [np.zeros((0, self.second.shape[0]), np.float32)]
+        pieces = [np.zeros((0, self.width), np.float32)]
         for start in range(0, len(rows), SLICE):
             x = self.device.tensor(np.asarray(rows[start : start + SLICE], np.float32))
-            x = ops.silu(ops.matmul_add(x, self.first, self.first_bias))
-            pieces.append(ops.matmul_add(x, self.second, self.second_bias).numpy())
+            pieces.append(ops.matmul_add(ops.silu(ops.matmul_add(x, *self.first)), *self.second).numpy())
         return np.concatenate(pieces)
 
 

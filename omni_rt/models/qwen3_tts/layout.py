@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omni_rt.models.qwen3_tts.config import TtsTalkerConfig
+from omni_rt.models.talker import TalkerPrompt
 
 ROLE = 3
 """Tokens of `<|im_start|>assistant\\n`, before the text."""
@@ -45,15 +46,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class TtsPrompt:
-    """What the talker reads, float32: inputs [T, N], the text rows of later frames [S, N], the row after them [N]."""
-
-    inputs: np.ndarray
-    trailing: np.ndarray
-    pad: np.ndarray
-
-
-@dataclass(frozen=True)
 class Rows:
     """Where rows come from: text ids and codec ids to [T, N], codes [K, F] to [F, N]; pad, bos, eos [3, N]."""
 
@@ -63,7 +55,7 @@ class Rows:
     specials: np.ndarray
 
 
-def lay_out(request: Request, config: TtsTalkerConfig, rows: Rows) -> TtsPrompt:
+def lay_out(request: Request, config: TtsTalkerConfig, rows: Rows) -> TalkerPrompt:
     """Return the prompt of a request."""
     pad, bos, eos = rows.specials
     head = [rows.text(request.instruct_ids)] if len(request.instruct_ids) else []
@@ -91,7 +83,7 @@ def lay_out(request: Request, config: TtsTalkerConfig, rows: Rows) -> TtsPrompt:
     else:
         body = np.concatenate([text + silence, eos + silence, pad + start])
         trailing = pad[None]
-    return TtsPrompt(np.concatenate([*head, body]).astype(np.float32), trailing.astype(np.float32), pad)
+    return TalkerPrompt(np.concatenate([*head, body]).astype(np.float32), trailing.astype(np.float32), pad)
 
 
 def _in_context(

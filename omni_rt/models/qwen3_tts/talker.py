@@ -12,8 +12,8 @@ import numpy as np
 from omni_rt import ops
 from omni_rt.models.code_predictor import CodePredictor, CodeSizes
 from omni_rt.models.qwen3_tts.config import Qwen3TtsConfig
-from omni_rt.models.qwen3_tts.layout import Request, Rows, TtsPrompt, lay_out
-from omni_rt.models.talker import FrameTalker
+from omni_rt.models.qwen3_tts.layout import Request, Rows, lay_out
+from omni_rt.models.talker import FrameTalker, TalkerPrompt
 from omni_rt.weights import Weights
 
 MIN_FRAMES = 2
@@ -33,8 +33,7 @@ class TtsTalker(FrameTalker):
         talker = config.talker
         super().__init__(weights, talker, code_sizes(config), predictor, stop_id=talker.codec_eos, context=context)
         self.config = config
-        table = weights.array("model.text_embedding.weight", talker.text_vocabulary, talker.text_width)
-        self.text_embedding = weights.place_half(table)
+        self.text_embedding = weights.half("model.text_embedding.weight", talker.text_vocabulary, talker.text_width)
         projection = weights.at("text_projection.")
         self.projection = (
             projection.affine("linear_fc1", talker.text_width, talker.text_width),
@@ -62,6 +61,6 @@ class TtsTalker(FrameTalker):
         frames = self.device.tensor(np.ascontiguousarray(codes.T, np.int32))
         return ops.embed_sum(self.tables.rows, frames, self.tables.offsets).numpy()
 
-    def prompt(self, request: Request) -> TtsPrompt:
+    def prompt(self, request: Request) -> TalkerPrompt:
         """Return what the talker reads for a request."""
         return lay_out(request, self.config.talker, self.rows)
