@@ -19,9 +19,9 @@ from omni_rt.model_part import Progress
 from omni_rt.models.qwen3_omni import components as omni
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from omni_rt.models.qwen3_tts import components as tts
+from omni_rt.models.qwen3_tts.config import sampling_defaults
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.placement import VOCODERS, DevicePlacement, OmniConfig, WeightFormat
-from omni_rt.sampling import Sampling
 
 
 def load(
@@ -98,26 +98,9 @@ def _load_tts(files: TtsFiles, devices: dict[str, Device], context: int, progres
     components = tts.load_components(
         files.main, files.codec, files.config, files.codec_config, devices, context=context, progress=progress
     )
-    defaults = generation_defaults(files.directory / "generation_config.json")
+    settings = files.directory / "generation_config.json"
+    defaults = sampling_defaults(read_json(settings) if settings.is_file() else {})
     return TextToSpeech(files.directory, files.config, components, devices, defaults)
-
-
-def generation_defaults(path: Path) -> tuple[Sampling, Sampling]:
-    """Return how talker and code predictor of Qwen3-TTS pick when a call says nothing; a missing file is fine."""
-    data = read_json(path) if path.is_file() else {}
-
-    def sampling(prefix: str, drawn: str, penalty: float) -> Sampling:
-        if data.get(drawn, True) is False:
-            return Sampling(repetition_penalty=penalty)
-        return Sampling(
-            temperature=data.get(f"{prefix}temperature", 0.9),
-            top_k=data.get(f"{prefix}top_k", 50),
-            top_p=data.get(f"{prefix}top_p", 1.0),
-            repetition_penalty=penalty,
-        )
-
-    talker = sampling("", "do_sample", data.get("repetition_penalty", 1.05))
-    return talker, sampling("subtalker_", "subtalker_dosample", 1.0)
 
 
 def _require(needed: dict[Device, int], directory: Path) -> None:

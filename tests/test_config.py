@@ -14,6 +14,8 @@ import pytest
 from omni_rt.errors import ModelFormatError, ModelNotFoundError, OmniError, UnsupportedError
 from omni_rt.models.config import Fixed, key, read
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
+from omni_rt.models.qwen3_tts.config import sampling_defaults
+from omni_rt.sampling import Sampling
 
 Json = dict[str, Any]
 
@@ -317,6 +319,16 @@ def test_generation_config_changes_only_what_it_states() -> None:
     assert (changed.talker.top_k, changed.talker.temperature, changed.max_new_tokens) == (30, 0.9, 7)
     with pytest.raises(ModelFormatError, match=r"generation_config\.json: top_k"):
         Qwen3OmniConfig.from_json(released(), {"top_k": "many"})
+
+
+def test_how_qwen3_tts_picks_codes_follows_its_generation_config() -> None:
+    assert sampling_defaults({}) == (Sampling(0.9, 50, 1.0, 1.05), Sampling(0.9, 50))
+    stated = {"do_sample": False, "repetition_penalty": 1.2, "subtalker_top_k": 7, "subtalker_top_p": None}
+    assert sampling_defaults(stated) == (Sampling(repetition_penalty=1.2), Sampling(0.9, 7))
+    assert sampling_defaults({"subtalker_dosample": False})[1] == Sampling()
+    for wrong in ({"temperature": "hot"}, {"top_p": 0}, {"subtalker_top_k": -1}):
+        with pytest.raises(ModelFormatError, match=r"generation_config\.json: .*(temperature|top_)"):
+            sampling_defaults(wrong)
 
 
 def test_a_directory_is_read_or_says_what_it_lacks(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from omni_rt.errors import ModelFormatError, UnsupportedError
+from omni_rt.errors import InputError, ModelFormatError, UnsupportedError
+from omni_rt.sampling import Sampling
 
 Config = TypeVar("Config")
 _LARGEST = 1 << 31  # no count of a real model is near it
@@ -148,6 +149,29 @@ def require(condition: bool, message: str) -> None:
     """Raise ModelFormatError with `message` unless `condition` holds."""
     if not condition:
         raise ModelFormatError(f"config.json: {message}; use the config that belongs to the weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picking:
+    """The keys of generation_config.json that say how tokens are picked."""
+
+    temperature: float = key("temperature", minimum=0)
+    top_k: int = key("top_k", minimum=0)
+    top_p: float = key("top_p", minimum=0)
+    repetition_penalty: float = key("repetition_penalty", minimum=0)
+
+
+def read_sampling(data: Mapping[str, Any], prefix: str, start: Sampling) -> Sampling:
+    """Return `start` with what a parsed generation_config.json says under keys with a prefix; null says nothing.
+
+    Raises ModelFormatError for a value of the wrong type or out of range.
+    """
+    where = "generation_config.json"
+    stated = {name: data[prefix + name] for name in vars(start) if data.get(prefix + name) is not None}
+    try:
+        return Sampling(**vars(read(_Picking, vars(start) | stated, where)))
+    except InputError as error:
+        raise ModelFormatError(f"{where}: {error}") from error
 
 
 def plain_rope(data: dict[str, Any], where: str) -> dict[str, Any]:

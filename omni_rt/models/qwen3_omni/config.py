@@ -22,6 +22,7 @@ from omni_rt.models.config import (
     key,
     plain_rope,
     read,
+    read_sampling,
     require,
     section_of,
 )
@@ -30,28 +31,13 @@ from omni_rt.models.qwen3_omni.config_sections import (
     Code2WavConfig,
     CodePredictorConfig,
     GenerationDefaults,
-    SamplingDefaults,
     TalkerConfig,
     TalkerTextConfig,
     ThinkerConfig,
     TokenIds,
     VisionEncoderConfig,
 )
-
-__all__ = [
-    "MODEL_TYPE",
-    "AudioEncoderConfig",
-    "Code2WavConfig",
-    "CodePredictorConfig",
-    "GenerationDefaults",
-    "Qwen3OmniConfig",
-    "SamplingDefaults",
-    "TalkerConfig",
-    "TalkerTextConfig",
-    "ThinkerConfig",
-    "TokenIds",
-    "VisionEncoderConfig",
-]
+from omni_rt.sampling import Sampling
 
 MODEL_TYPE = "qwen3_omni_moe"
 
@@ -75,32 +61,14 @@ _IGNORED_VISION = {
     "tie_word_embeddings": "says nothing where there are no word embeddings",
 }
 _TOP_TOKENS = [
-    "im_start_token_id",
-    "im_end_token_id",
-    "system_token_id",
-    "user_token_id",
-    "assistant_token_id",
-    "tts_pad_token_id",
-    "tts_bos_token_id",
-    "tts_eos_token_id",
-]
-_THINKER_TOKENS = [
-    "audio_token_id",
-    "image_token_id",
-    "video_token_id",
-    "audio_start_token_id",
-    "audio_end_token_id",
-    "vision_start_token_id",
-    "vision_end_token_id",
-]
+    "im_start_token_id", "im_end_token_id", "system_token_id", "user_token_id", "assistant_token_id",
+    "tts_pad_token_id", "tts_bos_token_id", "tts_eos_token_id",
+]  # fmt: skip
 _TALKER_TOKENS = [
-    "audio_token_id",
-    "image_token_id",
-    "video_token_id",
-    "audio_start_token_id",
-    "audio_end_token_id",
+    "audio_token_id", "image_token_id", "video_token_id", "audio_start_token_id", "audio_end_token_id",
     "vision_start_token_id",
-]
+]  # fmt: skip
+_THINKER_TOKENS = [*_TALKER_TOKENS, "vision_end_token_id"]
 _ELSEWHERE = "is read on its own"
 _IGNORED_TOP = {
     **BOILERPLATE,
@@ -204,9 +172,7 @@ def _vision(thinker: dict[str, Any]) -> VisionEncoderConfig:
     where = "config.json: thinker_config"
     section = dict(section_of(thinker, "vision_config", where))
     rope = section.pop("rope_parameters", None)
-    if (
-        isinstance(rope, dict) and "rope_theta" in rope
-    ):  # only transformers 5 writes it; "axial" is its name of the kind
+    if isinstance(rope, dict) and "rope_theta" in rope:  # transformers 5 writes it there
         section["rope_theta"] = rope["rope_theta"]
     fixed = {
         "hidden_act": Fixed(("gelu_pytorch_tanh",), required=True),
@@ -283,33 +249,19 @@ def _generation(data: dict[str, Any]) -> GenerationDefaults:
 
     As in the reference the thinker is greedy unless the file asks for sampling with do_sample.
     """
-    where, released = "generation_config.json", GenerationDefaults()
-
-    def sampling(prefix: str, start: SamplingDefaults) -> SamplingDefaults:
-        found = {name: data[prefix + name] for name in vars(start) if data.get(prefix + name) is not None}
-        merged = read(_Sampling, vars(start) | found, where)
-        return SamplingDefaults(**vars(merged))
-
-    thinker = sampling("", SamplingDefaults(temperature=1.0) if data.get("do_sample") else released.thinker)
+    released = GenerationDefaults()
+    thinker = read_sampling(data, "", Sampling(temperature=1.0) if data.get("do_sample") else released.thinker)
     if not data.get("do_sample"):
         thinker = replace(thinker, temperature=0.0)
     limits = {
         "max_new_tokens": data.get("max_new_tokens") or released.max_new_tokens,
         "max_frames": data.get("talker_max_new_tokens") or released.max_frames,
     }
-    read_limits = read(_Limits, limits, where)
+    read_limits = read(_Limits, limits, "generation_config.json")
     return GenerationDefaults(
-        thinker, sampling("talker_", released.talker), released.code_predictor,
+        thinker, read_sampling(data, "talker_", released.talker), released.code_predictor,
         read_limits.max_new_tokens, read_limits.max_frames,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sampling:
-    temperature: float = key("temperature", minimum=0)
-    top_k: int = key("top_k", minimum=0)
-    top_p: float = key("top_p", minimum=0)
-    repetition_penalty: float = key("repetition_penalty", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,8 +295,7 @@ def _check_joints(config: Qwen3OmniConfig, data: dict[str, Any]) -> None:
     agree("codebooks", ("talker num_code_groups", talker.codebooks), ("code2wav num_quantizers", code2wav.codebooks))
     predictor_vocabulary = ("code_predictor vocab_size", talker.code_predictor.vocabulary)
     agree("entries of a codebook", predictor_vocabulary, ("code2wav codebook_size", code2wav.codebook_size))
-    repeated = {name: name for name in _TALKER_TOKENS} | {"spatial_merge_size": None}
-    for name in repeated:
+    for name in (*_TALKER_TOKENS, "spatial_merge_size"):
         if name in data["talker_config"]:
             source = data["thinker_config"].get(name, data["thinker_config"]["vision_config"].get(name))
             agree(name, (f"talker_config {name}", data["talker_config"][name]), (f"thinker_config {name}", source))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from omni_rt.models.config import agree, key, require
 from omni_rt.models.decoder_config import DecoderConfig, SparseDecoderConfig
+from omni_rt.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,21 +247,11 @@ class TokenIds:
 
 
 @dataclass(frozen=True)
-class SamplingDefaults:
-    """How one stage picks tokens: temperature 0 is greedy, top_k 0 and top_p 1 keep everything."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-
-
-@dataclass(frozen=True)
 class GenerationDefaults:
     """What a call uses that asks for nothing else; the values here are those of the released model's own code."""
 
-    thinker: SamplingDefaults = SamplingDefaults()
-    talker: SamplingDefaults = SamplingDefaults(0.9, 50, 1.0, 1.05)
-    code_predictor: SamplingDefaults = SamplingDefaults(1.0, 50, 0.8, 1.0)
+    thinker: Sampling = field(default_factory=Sampling)
+    talker: Sampling = field(default_factory=lambda: Sampling(0.9, 50, 1.0, 1.05))
+    code_predictor: Sampling = field(default_factory=lambda: Sampling(1.0, 50, 0.8, 1.0))
     max_new_tokens: int = 1024
     max_frames: int = 4096

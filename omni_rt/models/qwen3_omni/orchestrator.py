@@ -229,7 +229,7 @@ class OmniOrchestrator:
         prefill = thinker.prefill(inputs, states=speech is not None)
         if speech is not None:
             speech.start(prompt, prefill.embeddings, prefill.hidden)
-        picks = sampling or Sampling(**vars(defaults.thinker))
+        picks = sampling or defaults.thinker
         text = StreamDecoder(self.processor.tokenizer)
         ids: list[int] = []
         pieces: list[str] = []

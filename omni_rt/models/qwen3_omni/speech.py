@@ -60,10 +60,8 @@ class SpeechStage:
         self._talker.speaker(voice)  # an unknown voice is an error before any work is done
         defaults = components.config.generation
         self._max_frames = defaults.max_frames if max_frames is None else max_frames
-        self._samplings = _samplings(sampling, Sampling(**vars(defaults.talker)), own_penalty)
-        self._predictor = (
-            replace(sampling, repetition_penalty=1.0) if sampling else Sampling(**vars(defaults.code_predictor))
-        )
+        self._samplings = _samplings(sampling, defaults.talker, own_penalty)
+        self._predictor = replace(sampling, repetition_penalty=1.0) if sampling else defaults.code_predictor
         self._seed = seed
         self._stream = (vocoder or components.code2wav).stream()
         self.sample_rate: int = components.code2wav.config.sample_rate

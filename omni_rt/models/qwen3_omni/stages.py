@@ -42,7 +42,7 @@ class ThinkerStage:
         thinker = self._components.thinker
         inputs = encode_prompt(prompt, self._components.encoders(self._processor))
         prefill = thinker.prefill(inputs)
-        picks = sampling or Sampling(**vars(self._components.config.generation.thinker))
+        picks = sampling or self._components.config.generation.thinker
         return list(thinker.generate(inputs, prefill, max_new_tokens=max_new_tokens, sampling=picks, seed=seed))
 
 

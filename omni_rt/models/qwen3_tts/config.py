@@ -7,7 +7,7 @@ the released files leave out, and say so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -20,10 +20,12 @@ from omni_rt.models.config import (
     key,
     plain_rope,
     read,
+    read_sampling,
     require,
     section_of,
 )
 from omni_rt.models.decoder_config import DecoderConfig
+from omni_rt.sampling import Sampling
 
 MODEL_TYPE = "qwen3_tts"
 
@@ -56,7 +58,6 @@ _IGNORED_CODEC_ENCODER = {
     "upsample_groups": "belongs to the decoder of Mimi, which is not stored",
     "trim_right_ratio": "belongs to the decoder of Mimi, which is not stored",
     "use_streaming": "is about how the reference is run",
-    "layer_scale_initial_scale": "is for training",
     "normalize": "says nothing at inference: the input is taken as it is",
 }
 
@@ -195,13 +196,9 @@ class Qwen3TtsConfig:
 
 KINDS = ("base", "custom_voice", "voice_design")
 _TOKENS = [
-    "im_start_token_id",
-    "im_end_token_id",
-    "assistant_token_id",
-    "tts_pad_token_id",
-    "tts_bos_token_id",
-    "tts_eos_token_id",
-]
+    "im_start_token_id", "im_end_token_id", "assistant_token_id",
+    "tts_pad_token_id", "tts_bos_token_id", "tts_eos_token_id",
+]  # fmt: skip
 _TOP_FIXED = {"tokenizer_type": Fixed(("qwen3_tts_tokenizer_12hz",)), "quantization_config": Fixed((None,))}
 
 
@@ -221,6 +218,18 @@ def _speakers(talker: dict[str, Any]) -> tuple[dict[str, int], dict[str, str]]:
             raise ModelFormatError(f"config.json: talker_config.spk_id: {name} is {value!r}, expected a row number")
     spoken = {name.lower(): dialect for name, dialect in dialects.items() if isinstance(dialect, str) and dialect}
     return {name.lower(): value for name, value in speakers.items()}, spoken
+
+
+def sampling_defaults(data: Mapping[str, Any]) -> tuple[Sampling, Sampling]:
+    """Return how talker and code predictor pick when a call says nothing, by a parsed generation_config.json or {}.
+
+    Raises ModelFormatError for a value of the wrong type or out of range.
+    """
+    talker = read_sampling(data, "", Sampling(0.9, 50, 1.0, 1.05))
+    predictor = replace(read_sampling(data, "subtalker_", Sampling(0.9, 50)), repetition_penalty=1.0)
+    if data.get("do_sample") is False:
+        talker = Sampling(repetition_penalty=talker.repetition_penalty)
+    return talker, Sampling() if data.get("subtalker_dosample") is False else predictor
 
 
 @dataclass(frozen=True, kw_only=True)
