@@ -10,8 +10,8 @@ import numpy as np
 from omni_rt.errors import InputError
 
 AUDIO_RATE = 16000
-LEAST_SAMPLES = 160
-"""Shortest sound that makes an embedding: 10 ms."""
+LEAST_SAMPLES = 201
+"""Shortest sound that the log-mels can be made of: it is reflected at both ends."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Video:
             raise InputError(f"the sound of a video is {found}, expected float32 [N], mono at {AUDIO_RATE} Hz")
         if len(audio) < LEAST_SAMPLES:
             raise InputError(
-                f"the sound of a video has {len(audio)} samples at 16 kHz; at least {LEAST_SAMPLES} (10 ms) are needed"
+                f"the sound of a video has {len(audio)} samples at 16 kHz; at least {LEAST_SAMPLES} (13 ms) are needed"
             )
         if not np.isfinite(audio).all():
             raise InputError("the sound of a video has samples that are NaN or infinite; repair the recording")

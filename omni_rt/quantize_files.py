@@ -13,7 +13,7 @@ import numpy as np
 
 from omni_rt.errors import InputError, ModelFormatError, UnsupportedError
 from omni_rt.io import gguf_checkpoint as form
-from omni_rt.io.files import atomic_write, read_json
+from omni_rt.io.files import atomic_write, hold, is_held, read_json
 from omni_rt.io.gguf_format import MAX_DIMENSIONS
 from omni_rt.io.gguf_writer import GgufWriter, Planned
 from omni_rt.io.hub import resolve
@@ -90,7 +90,7 @@ def quantize(
     precision = keep or "q8_0"
     if precision not in FILE_TYPES:
         raise InputError(f"keep={keep!r} is not known: use 'f16', or None for q8_0")
-    source, target = resolve(str(src), local_files_only=local_files_only), Path(dst).expanduser()
+    source, target = resolve(str(src), local_files_only=local_files_only), _directory(dst)
     if form.is_quantised(source):
         raise UnsupportedError(f"{source}: is quantised already; give the original checkpoint")
     files = open_model(source)
@@ -111,6 +111,7 @@ def quantize(
         written[component] = target / form.file_name(component, precision)
         metadata = _metadata(source, config, component, precision, lines)
         with atomic_write(written[component]) as path, open(path, "wb") as file:
+            hold(file)
             planned = [Planned(line.target, line.dtype, _stored_shape(line.shape)) for line in lines]
             writer = GgufWriter(file, metadata, planned)
             for line in lines:
@@ -143,9 +144,20 @@ def _wanted(there: list[str], components: Collection[str] | None) -> list[str]:
     if components is None:
         return there
     unknown = sorted(set(components) - set(there))
-    if unknown:
-        raise InputError(f"the model has no component {', '.join(unknown)}; it has {', '.join(there)}")
+    if unknown or not components:
+        asked = ", ".join(unknown) or "without a name"
+        raise InputError(f"the model has no component {asked}; it has {', '.join(there)}")
     return [component for component in there if component in components]
+
+
+def _directory(dst: str | Path) -> Path:
+    """Return the directory to write to."""
+    try:
+        if str(dst):
+            return Path(dst).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{dst}: {error} Write the whole path") from error
+    raise InputError("the directory to write to has an empty name; give one, or . for this one")
 
 
 def _prepare(target: Path, source: Path, needed: int) -> None:
@@ -160,7 +172,8 @@ def _prepare(target: Path, source: Path, needed: int) -> None:
     if other.is_file() and read_json(other) != read_json(source / "config.json"):
         raise InputError(f"{target}: holds another model by its config.json; give an empty directory")
     for leftover in target.glob(".*.gguf"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
+        if not is_held(leftover):
+            leftover.unlink(missing_ok=True)
     free = shutil.disk_usage(target).free
     if free < needed:
         raise InputError(

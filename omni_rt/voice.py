@@ -32,7 +32,7 @@ class Voice:
     advice: tuple[str, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the voice to a safetensors file, whole or not at all."""
+        """Write the voice to a safetensors file, whole or not at all; raise InputError where it cannot be written."""
         tensors = {"embedding": np.asarray(self.embedding, np.float32)}
         metadata = {"format": FORMAT}
         if self.codes is not None and self.text is not None:

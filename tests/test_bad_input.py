@@ -156,6 +156,8 @@ BAD_AUDIO: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "text": (lambda path: path.write_text("what is three plus four?"), ("is not readable audio", "WAV, FLAC, OGG")),
     "nothing": (lambda path: path.write_bytes(b""), ("is empty",)),
     "no_samples": (lambda path: path.write_bytes(wav_header(1, 16000, 0)), ("holds no samples",)),
+    "half_a_header": (lambda path: path.write_bytes(wav_header(1, 16000, 100)[:20]), ("is not readable audio",)),
+    "12_ms": (lambda path: soundfile.write(path, np.zeros(200), 16000), ("200 samples", "at least 201")),
     "channels": (lambda path: path.write_bytes(wav_header(65535, 16000, 1 << 20)), ("65535 channels", "mix it down")),
     "ten_hours": (ten_hours, ("36000 s", "3600 s", "cut it")),
     "not_a_number": (not_a_number, ("NaN",)),

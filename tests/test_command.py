@@ -55,6 +55,7 @@ def test_say_speaks_in_the_own_voice_of_a_model_that_converses(program: Program,
     samples, rate = soundfile.read(speech)
     told = json.loads(done.out)
     assert rate == 24000 and told["frames"] <= 9 and told["seconds"] == pytest.approx(len(samples) / rate)
+    assert told["finish_reason"] == "length" and "--max-frames" in done.err
     refused = program(*asked, "-o", speech, "--language", "english")
     assert refused.code == 1 and "own voices only" in refused.err and "--language" in refused.err
 
@@ -179,6 +180,8 @@ def test_transcribe_names_files_and_goes_on_after_a_bad_one(program: Program, tm
     assert [line["file"] for line in lines] == [QUESTION, QUESTION]
     assert lines[0]["text"] == lines[1]["text"]
     assert "bad.wav" in done.err and "not readable audio" in done.err
+    long = program("transcribe", QUESTION, str(bad), "--device", "cpu", "--context", "16", *SHORT).err
+    assert f"error: {QUESTION}: the prompt has" in long and f"error: {bad}: is not" in long
 
 
 def test_transcribe_prints_the_text_alone_for_one_file(program: Program) -> None:

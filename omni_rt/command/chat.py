@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from omni_rt.results import Reply
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
+SPEECH = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 VIDEO = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 MAX_TEXT_BYTES = 1 << 20
@@ -194,17 +196,19 @@ def read_text(path: Path) -> str:
     return text
 
 
-def check_output(output: str | None) -> None:
-    """Raise InputError before any work when speech could not be written to `output`."""
+def check_output(output: str | None, what: str = "speech", suffixes: Sequence[str] = SPEECH) -> None:
+    """Raise InputError before any work when `what` could not be written to `output`."""
     if output is None or output == "-":
         return
     target = Path(output)
-    if target.suffix.lower() not in (".wav", ".flac", ".ogg", ".mp3"):
-        raise InputError(f"{output}: its suffix is {target.suffix!r}, speech is written as .wav, .flac, .ogg or .mp3")
+    if target.suffix.lower() not in suffixes:
+        raise InputError(f"{output!r} has the suffix {target.suffix!r}, {what} is written as {' or '.join(suffixes)}")
     if not target.parent.is_dir():
         raise InputError(f"{output}: the directory {target.parent} does not exist; create it first")
     if target.is_dir():
         raise InputError(f"{output}: is a directory; give the name of a file")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"{output}: the directory {target.parent} cannot be written to; choose another")
 
 
 def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
@@ -225,7 +229,7 @@ def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answeri
 
 
 FINISH = {
-    "length": "the reply was cut at its longest length: raise --max-new-tokens",
+    "length": "the reply was cut at its longest length: raise --max-new-tokens, or --context when that is full",
     "cancelled": "the reply was stopped",
     "runaway": "the speech did not end by itself and was cut: try another --seed",
 }

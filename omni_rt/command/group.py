@@ -113,6 +113,10 @@ def run(arguments: Sequence[str] | None = None, cpu: CpuSettings = CpuSettings()
     except OmniError as error:
         _say(state, str(error))
         return FAILED
+    except OSError as error:
+        _say(state, f"{error.filename or 'stdout'}: {error.strerror or error}")
+        _drop_stdout()
+        return FAILED
     except MemoryError:
         _say(state, "out of memory: use --quant q8_0, a shorter --context, or a smaller model")
         return FAILED

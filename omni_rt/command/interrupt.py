@@ -1,4 +1,4 @@
-"""Ctrl-C: stops within 200 ms, even while the main thread is inside a long call of a C library.
+"""Ctrl-C: stops within 200 ms, even while the main thread is inside a long call of a C library. So do other signals.
 
 Python runs signal handlers between bytecodes only. The interpreter's own C handler writes a byte into a socket at once,
 so a thread that reads the socket can end the process when the main thread does not get to it. Files are written under a
@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+from omni_rt.io.files import unfinished
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end the program, also where Ctrl-C would only stop a reply."""
 
 PATIENCE = 0.12
 """Seconds that the main thread has for stopping by itself."""
@@ -37,7 +39,9 @@ class Interrupts:
         """Start to watch; call it once, from the main thread."""
         reader, writer = self._ends = socket.socketpair()
         writer.setblocking(False)
-        signal.signal(signal.SIGINT, self._handle)
+        for number in (signal.SIGINT, *ENDING):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background, or under nohup
+                signal.signal(number, self._handle)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._wait, args=(reader,), name="interrupts", daemon=True).start()
 
@@ -66,33 +70,37 @@ class Interrupts:
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[None]:
-        """Have the temporary files beside `target` removed, should the process end while it is written."""
+        """Have what is not yet `target`, or not yet a file in it, removed, should the process end meanwhile."""
         self._partial.append(target)
         try:
             yield
         finally:
             self._partial.remove(target)
 
-    def leave(self) -> None:
-        """End the process now, without waiting for a device or a library."""
+    def leave(self, number: int = signal.SIGINT) -> None:
+        """End the process now, without waiting for a device or a library; its code is that of shells: 128 + signal."""
         for target in self._partial:
-            for leftover in target.parent.glob(f".{target.stem}-*{target.suffix}"):
+            for leftover in unfinished(target):
                 with suppress(OSError):
                     leftover.unlink()
         with suppress(OSError):
             os.write(2, b"\nomni-rt: stopped\n")
-        os._exit(INTERRUPTED)
+        os._exit(128 + number)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._at_prompt:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._at_prompt and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self._deferred:
-            self.leave()
+        if not self._deferred or number != signal.SIGINT:
+            self.leave(number)
         # Noted by the watching thread. Raising here could hit a callback of a C library, which swallows exceptions.
 
     def _wait(self, reader: socket.socket) -> None:
         while byte := reader.recv(1):
-            if byte[0] != signal.SIGINT or self._at_prompt:
+            number = byte[0]
+            if number in ENDING:
+                time.sleep(PATIENCE)
+                self.leave(number)
+            if number != signal.SIGINT or self._at_prompt:
                 continue
             if self._deferred and not self.requested:
                 self.requested = True

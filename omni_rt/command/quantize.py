@@ -20,11 +20,11 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("src")
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("dst")
 @click.option("--components", metavar="NAME,...", help="Only these components; all when left out.")
 @click.option("--keep", type=click.Choice(["f16"]), help="Leave the linear weights in f16.")
 @report_options
-def quantize(src: str, dst: Path, components: str | None, keep: str | None, report: Report) -> None:
+def quantize(src: str, dst: str, components: str | None, keep: str | None, report: Report) -> None:
     """Write the model SRC into the directory DST, its linear weights in 8 bits (Q8_0).
 
     SRC is a directory or ORG/REPO[@REVISION] that was pulled. DST gets one GGUF file per component, and everything else
@@ -35,7 +35,8 @@ def quantize(src: str, dst: Path, components: str | None, keep: str | None, repo
 
     convert_with(**cpu_settings())
     chosen = None if components is None else [name.strip() for name in components.split(",") if name.strip()]
-    with report.progress(0, "B", "quantising", binary=True) as bar:
+    interrupts = click.get_current_context().find_root().obj.interrupts
+    with report.progress(0, "B", "quantising", binary=True) as bar, interrupts.writing(Path(dst)):
 
         def advance(done: int, total: int) -> None:
             bar.total = total

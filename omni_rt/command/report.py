@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,8 @@ class Report:
             click.echo(text, err=True)
 
     def result(self, data: Mapping[str, Any]) -> None:
-        """Print a result on stdout as one line of JSON."""
-        click.echo(json.dumps(data, ensure_ascii=False))
+        """Print a result on stdout as one line of JSON, escaped where stdout does not take every character."""
+        click.echo(json.dumps(data, ensure_ascii=codecs.lookup(sys.stdout.encoding).name != "utf-8"))
 
     def timings(self, timings: Timings) -> None:
         """Say on stderr how long a reply took."""

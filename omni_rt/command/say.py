@@ -21,6 +21,11 @@ from omni_rt.results import AudioChunk, Done, Speech
 from omni_rt.sampling import Sampling
 from omni_rt.voice import Voice
 
+CUT = {
+    "length": "the speech was cut at its longest length: raise --max-frames, or --context when that is full",
+    "runaway": "the speech did not end by itself and was cut; another --seed may help",
+}
+
 
 @click.command(
     epilog="""\b
@@ -89,6 +94,7 @@ def say(
     if output == "-" and report.as_json:
         raise click.UsageError("-o - and --json both write to stdout: give -o a file")
     check_output(output)
+    check_output(save_voice, "a voice", (".safetensors",))
     words = _read(source) if text is None else text
     if not words.strip():
         raise InputError("there is nothing to say: the text is empty")
@@ -117,8 +123,8 @@ def say(
                 speech.save(output)
             report.note(f"speech in {output}")
     report.timings(speech.timings)
-    if speech.finish_reason == "runaway":
-        report.note("the speech did not end by itself and was cut; another --seed may help")
+    if speech.finish_reason != "stop":
+        report.note(CUT[speech.finish_reason])
     if report.as_json:
         report.result(
             {

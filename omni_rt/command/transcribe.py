@@ -46,7 +46,8 @@ def transcribe(
                 if len(files) == 1:
                     raise
                 failed = True
-                click.echo(f"omni-rt: error: {error}", err=True)
+                where = "" if file in str(error) else f"{file}: "
+                click.echo(f"omni-rt: error: {where}{error}", err=True)
             else:
                 if report.as_json:
                     data = {"file": file, "text": reply.text, "finish_reason": reply.finish_reason, "seed": reply.seed}

@@ -72,13 +72,13 @@ def save_audio(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> 
         raise InputError(f"{target}: is a directory; give the name of a file")
     pcm = _to_pcm16(samples)
     _check_rate(rate, str(target))
+    encoded = io.BytesIO()  # libsndfile does not take every name, and cannot tell that a disk is full
     try:
-        with atomic_write(target) as temporary:
-            _encode(temporary, pcm, rate, *_WRITERS[target.suffix.lower()])
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(
-            f"{target}: cannot be written at {rate} Hz ({getattr(error, 'error_string', error)})"
-        ) from error
+        _encode(encoded, pcm, rate, *_WRITERS[target.suffix.lower()])
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{target}: cannot be written at {rate} Hz ({error.error_string})") from error
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
@@ -172,7 +172,7 @@ def _check_rate(rate: object, name: str) -> None:
 
 def _wav_channels(start: bytes) -> int | None:
     """Return the channels that a WAV header states, None when `start` shows none: libsndfile names no count."""
-    if start[:4] == b"RIFF" and start[8:16] == b"WAVEfmt ":
+    if len(start) >= 24 and start[:4] == b"RIFF" and start[8:16] == b"WAVEfmt ":
         return int.from_bytes(start[22:24], "little")
     return None
 
@@ -187,7 +187,7 @@ def _to_pcm16(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(wave.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
-def _encode(file: Path | io.BytesIO, pcm: np.ndarray, rate: int, container: str, subtype: str) -> None:
+def _encode(file: io.BytesIO, pcm: np.ndarray, rate: int, container: str, subtype: str) -> None:
     step = 1 << 16  # libsndfile's Vorbis encoder keeps a whole write on its stack
     with soundfile.SoundFile(file, "w", int(rate), 1, subtype, format=container) as sound:
         for at in range(0, len(pcm), step):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from omni_rt.errors import InputError, ModelFormatError
 
@@ -20,23 +22,57 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
     The file is flushed to the disk before it is renamed, so a reader sees the old file or the whole new one. When the
-    block raises, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+    block raises, Ctrl-C included, the temporary file is removed and `path` stays as it was. Raises InputError for an
+    OSError, such as a full disk.
     """
-    target = Path(path)
-    # The suffix is kept: writers such as soundfile choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    target, temporary = Path(path), None
     try:
+        prefix, suffix = f".{target.stem}-{os.getpid()}-", target.suffix
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(_permissions(target))
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        hint = "make room" if error.errno == errno.ENOSPC else "check that its directory is there and can be written"
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}); {hint}") from error
     _flush_directory(target.parent)
+
+
+def unfinished(target: Path) -> Iterator[Path]:
+    """Yield what `atomic_write` in this process has not finished of `target`, or of files in it."""
+    if target.is_dir():
+        return target.glob(f".*-{os.getpid()}-*")
+    return target.parent.glob(f".{glob.escape(target.stem)}-{os.getpid()}-*{glob.escape(target.suffix)}")
+
+
+def hold(file: IO[bytes]) -> None:
+    """Mark an open file as in use until it is closed or the process ends, for `is_held` of other processes."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Say whether somebody holds a file. Where no file can be held, an open one cannot be removed by others."""
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except ImportError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def open_input(path: str | os.PathLike[str], what: str) -> BinaryIO:

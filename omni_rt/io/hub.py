@@ -27,19 +27,19 @@ def resolve(ref: str, *, local_files_only: bool = False) -> Path:
 
     Raises ModelNotFoundError when there is no such directory or repository, saying what would be.
     """
-    path = Path(ref).expanduser()
+    path = _path(ref)
     if ref == TINY:
         path = tiny_directory()
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"{path}: the shipped model is missing from the package; install omni-rt again")
         return path
-    if ref and path.is_dir():
+    if ref and path is not None and path.is_dir():
         return path
-    if path.is_file():
+    if path is not None and path.is_file():
         raise ModelNotFoundError(f"{ref}: is a file; give the directory that holds it and its config.json")
     match = _REPOSITORY.fullmatch(ref)
     if match is None:
-        raise ModelNotFoundError(f"{ref}: no such directory, and no repository's name; {_FORMS}")
+        raise ModelNotFoundError(f"{ref[:200]}: no such directory, and no repository's name; {_FORMS}")
     name, revision = match["name"], match["revision"]
     cached = _snapshot(name, revision, local_files_only=True)
     if cached is not None:
@@ -50,6 +50,16 @@ def resolve(ref: str, *, local_files_only: bool = False) -> Path:
             f"download it with: omni-rt pull {ref}"
         )
     return pull(ref)
+
+
+def _path(ref: str) -> Path | None:
+    """Return what a reference is as a path, None when it can be none: too long, or the home of nobody."""
+    try:
+        path = Path(ref).expanduser()
+        path.exists()
+    except (OSError, RuntimeError):
+        return None
+    return path
 
 
 def pull(ref: str) -> Path:

@@ -19,7 +19,7 @@ from omni_rt.io.tokenizer import Tokenizer
 from omni_rt.models.qwen3_omni.audio_encoder import audio_token_count
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.positions import Grid, interleave_order
-from omni_rt.prompt import Prompt, Video
+from omni_rt.prompt import LEAST_SAMPLES, Prompt, Video
 
 Message = Mapping[str, Any]
 
@@ -94,8 +94,10 @@ class Processor:
     def _load(self, segment: Media) -> np.ndarray | Video:
         if segment.kind == "audio":
             samples = load_audio(segment.value, RATE)
-            if len(samples) < HOP:
-                raise InputError(f"the audio has {len(samples)} samples at 16 kHz; at least {HOP} (10 ms) are needed")
+            if len(samples) < LEAST_SAMPLES:
+                name = segment.value if isinstance(segment.value, str | PathLike) else "audio"
+                found = f"{name}: has {len(samples)} samples at 16 kHz"
+                raise InputError(f"{found}, at least {LEAST_SAMPLES} (13 ms) are needed; give a longer clip")
             return samples
         if segment.kind == "image":
             from omni_rt.io.image import load_image  # brings Pillow, which most calls do without
