@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from omni_rt.command.interrupt import Interrupts
 ROOT = Path(__file__).parent.parent
 QUESTION = str(ROOT / "examples" / "what-is-three-plus-four.wav")
 SHORT = ("--max-new-tokens", "4", "--seed", "0")
+PATIENCE = 300.0
+"""Seconds after which a process is taken to hang; much shorter, and a busy machine would decide."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,41 @@ def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[by
 def separately(*arguments: str, cwd: Path, given: bytes = b"", **environment: str) -> tuple[int, bytes, str]:
     """Run the command line in a process of its own; return its exit code, stdout and stderr."""
     process = start(*arguments, cwd=cwd, **environment)
-    out, err = process.communicate(given, timeout=120)
+    out, err = process.communicate(given, timeout=PATIENCE)
     return process.returncode, out, err.decode()
+
+
+def interrupt(process: subprocess.Popen[bytes], wait: float) -> tuple[int, str, float]:
+    """Send Ctrl-C, `wait` seconds after a process began to watch for it; return exit code, stderr and seconds it took.
+
+    They are seconds of the processor: on a busy machine others have their turns meanwhile.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not _watches(process.pid):
+        assert time.monotonic() < deadline and process.poll() is None, "it never began to watch"
+        time.sleep(0.01)
+    time.sleep(wait)
+    assert process.poll() is None, "it ended before it could be stopped"
+    reaped = _children_seconds()
+    ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    before = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, err.decode(), _children_seconds() - reaped - before
+
+
+def _watches(pid: int) -> bool:
+    """Say whether a process has the sockets that tell it of Ctrl-C."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if str(link.readlink()).startswith("socket:"):
+                return True
+    return False
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Terminal:
@@ -82,9 +119,9 @@ class Terminal:
         """Type text; control characters act as they do at a keyboard."""
         os.write(self._file, text.encode())
 
-    def until(self, wanted: str, seconds: float = 60) -> str:
+    def until(self, wanted: str) -> str:
         """Return what appears up to and with `wanted`; fail when it does not come in time."""
-        seen, deadline = "", time.monotonic() + seconds
+        seen, deadline = "", time.monotonic() + PATIENCE
         while wanted not in seen:
             assert time.monotonic() < deadline, f"{wanted!r} did not come: {seen!r}"
             if select.select([self._file], [], [], 0.1)[0]:

@@ -130,10 +130,10 @@ def test_ten_hours_are_refused_by_the_header_before_decoding(tmp_path: Path) -> 
     with open(tmp_path / "long.wav", "wb") as file:
         file.write(wav_header(data=data))
         file.truncate(44 + data)  # sparse: takes no disk
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InputError, match="lasts 36000 s, at most 3600 s"):
         load_audio(tmp_path / "long.wav", 16000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

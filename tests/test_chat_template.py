@@ -221,9 +221,9 @@ def test_hostile_templates_are_judged_quickly() -> None:
         "{# " * 80_000,
         "a" * 300_000,
     ):
-        started = time.perf_counter()
+        started = time.process_time()
         assert why_not_chatml(hostile) is not None
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
 
 
 def test_a_checkpoint_is_checked_in_every_place_a_template_lies(tmp_path: Path) -> None:

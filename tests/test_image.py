@@ -176,10 +176,10 @@ def png_bomb(width: int, height: int) -> bytes:
 def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
     for width, height in ((8193, 8192), (20_000, 20_000), (2_000_000, 1_000_000)):
         (tmp_path / "bomb.png").write_bytes(png_bomb(width, height))
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(InputError, match=r"bomb\.png.*pixels"):
             load_image(tmp_path / "bomb.png")
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
     assert MAX_PIXELS == 8192 * 8192
 
 
