@@ -324,19 +324,17 @@ class WebGpuDevice(Device):
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         recordings: dict[tuple[Any, ...], tuple[list[Dispatch], Any, Any]] = {}
-        # Recordings of a step run one after the other, so they share memory, and what is alike in them its bind groups.
-        pool = Pool(self._create_buffer, self.ledger)
+        pool = Pool(self._create_buffer, self.ledger)  # of all recordings: what is alike in them shares its bind groups
 
         def run(*key: Any) -> Any:
-            if key in recordings:
-                dispatches, prepared, result = recordings[key]
-                self.stream.replay(dispatches, prepared)
-                return result
-            with self._recording(pool) as dispatches:
-                result = step(*key)
-            self.stream.replay(dispatches, None)  # says what is wrong with a recording, once
-            recordings[key] = (dispatches, self.stream.prepare(dispatches), result)
-            return result
+            if key not in recordings:
+                with self._recording(pool) as dispatches:
+                    result = step(*key)
+                self.stream.replay(dispatches, None)  # once so that what is wrong with it is an error
+                recordings[key] = (dispatches, self.stream.prepare(dispatches), result)
+            else:
+                self.stream.replay(*recordings[key][:2])
+            return recordings[key][2]
 
         return run
 
