@@ -255,8 +255,7 @@ class WebGpuDevice(Device):
             if 0 in grid:
                 continue
             group = self.pipelines.group(plan.layout, spans, params if plan.kernel.uniforms else None)
-            size = sum(span.size for span in spans)
-            dims = plan.call.dims
+            size, dims = sum(span.size for span in spans), plan.call.dims
             self.stream.issue(
                 Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size)
             )
@@ -269,8 +268,7 @@ class WebGpuDevice(Device):
         source = self._aligned(tensor.planes[0], False)
         group = self.pipelines.group(layout, [source, *planes], self.pipelines.params([blocks]))
         grid = (min(-(-blocks // 64), 65535), 1, 1)
-        dims = {"B": blocks}
-        self.stream.issue(Dispatch("round", "round_rows", {}, dims, pipeline, group, grid, 5 * tensor.size))
+        self.stream.issue(Dispatch("round", "round_rows", {}, {"B": blocks}, pipeline, group, grid, 5 * tensor.size))
         return Tensor(tensor.shape, "q8", self, planes)
 
     def _aligned(self, span: Span, writable: bool) -> Span:
