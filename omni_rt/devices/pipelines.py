@@ -172,3 +172,16 @@ class Group:
 
     def __del__(self) -> None:
         self._lib.wgpuBindGroupRelease(self._internal)
+
+
+def trusted_module(gpu: Any, name: str, source: str, ffi: Any, lib: Any) -> Any:
+    """Return the C library's handle of a shader module compiled without bounds checks and loop limits."""
+    code, label = source.encode(), name.encode()
+    text, label_text = ffi.new("char[]", code), ffi.new("char[]", label)
+    chained = ffi.new("WGPUShaderSourceWGSL *")
+    chained.chain.sType = lib.WGPUSType_ShaderSourceWGSL
+    chained.code.data, chained.code.length = text, len(code)
+    descriptor = ffi.new("WGPUShaderModuleDescriptor *")
+    descriptor.nextInChain = ffi.cast("WGPUChainedStruct *", chained)
+    descriptor.label.data, descriptor.label.length = label_text, len(label)
+    return lib.wgpuDeviceCreateShaderModuleTrusted(gpu._internal, descriptor, 0)

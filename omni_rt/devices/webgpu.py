@@ -21,7 +21,7 @@ from omni_rt.devices.cpu import CpuDevice
 from omni_rt.devices.device import Device, host_planes, host_values, natural_dtype
 from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up, words
 from omni_rt.devices.noise import GpuNoise
-from omni_rt.devices.pipelines import Pipelines, binding_kinds
+from omni_rt.devices.pipelines import Pipelines, binding_kinds, trusted_module
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.devices.upload import Uploads
@@ -264,12 +264,16 @@ class WebGpuDevice(Device):
         """Return f32 rows as int8 quants and f32 scales of blocks of 32, rounded by a dispatch of its own."""
         blocks = tensor.size // BLOCK
         planes = tuple(Span(self._pool.acquire(size), 0, size) for size in (tensor.size, 4 * blocks))
-        pipeline, layout = self.pipelines.own("round_rows")
         source = self._aligned(tensor.planes[0], False)
-        group = self.pipelines.group(layout, [source, *planes], self.pipelines.params([blocks]))
-        grid = (min(-(-blocks // 64), 65535), 1, 1)
-        self.stream.issue(Dispatch("round", "round_rows", {}, {"B": blocks}, pipeline, group, grid, 5 * tensor.size))
+        self._issue_own("round_rows", [source, *planes], {"B": blocks}, min(-(-blocks // 64), 65535))
         return Tensor(tensor.shape, "q8", self, planes)
+
+    def _issue_own(self, name: str, spans: list[Span], params: dict[str, int], groups: int) -> None:
+        """Issue one of the device's own kernels over spans in the order of its bindings, in `groups` workgroups."""
+        pipeline, layout = self.pipelines.own(name)
+        group = self.pipelines.group(layout, spans, self.pipelines.params(list(params.values())))
+        size = sum(span.size for span in spans)
+        self.stream.issue(Dispatch(name, name, {}, params, pipeline, group, (groups, 1, 1), size))
 
     def _aligned(self, span: Span, writable: bool) -> Span:
         """Return the span, or a copy of it where its offset cannot be bound."""
@@ -286,13 +290,9 @@ class WebGpuDevice(Device):
             )
         copy = Span(self._pool.acquire(span.size), 0, span.size)
         start = span.offset // self._align * self._align
-        words = -(-span.size // 4)
         whole = Span(span.block, start, span.offset - start + span.size)
-        pipeline, layout = self.pipelines.own("copy_words")
-        params = self.pipelines.params([(span.offset - start) // 4, words])
-        group = self.pipelines.group(layout, [whole, copy], params)
-        grid = (min(-(-words // 256), 4096), 1, 1)
-        self.stream.issue(Dispatch("copy", "copy_words", {}, {"words": words}, pipeline, group, grid, 2 * span.size))
+        params = {"start": (span.offset - start) // 4, "words": -(-span.size // 4)}
+        self._issue_own("copy_words", [whole, copy], params, min(-(-params["words"] // 256), 4096))
         return copy
 
     def _fall_back(self, op: Op, operands: Sequence[Tensor], attributes: Mapping[str, Any]) -> Any:
@@ -386,14 +386,5 @@ class WebGpuDevice(Device):
         """Compile WGSL; in release mode without the checks that guard against shaders of strangers."""
         if not self.release:
             return self._gpu.create_shader_module(label=name, code=source)
-        code = source.encode()
-        text = ffi.new("char[]", code)
-        chained = ffi.new("WGPUShaderSourceWGSL *")
-        chained.chain.sType = lib.WGPUSType_ShaderSourceWGSL
-        chained.code.data, chained.code.length = text, len(code)
-        label = ffi.new("char[]", name.encode())
-        descriptor = ffi.new("WGPUShaderModuleDescriptor *")
-        descriptor.nextInChain = ffi.cast("WGPUChainedStruct *", chained)
-        descriptor.label.data, descriptor.label.length = label, len(name)
-        module = lib.wgpuDeviceCreateShaderModuleTrusted(self._gpu._internal, descriptor, 0)
+        module = trusted_module(self._gpu, name, source, ffi, lib)
         return wgpu.backends.wgpu_native.GPUShaderModule(name, module, self._gpu)
