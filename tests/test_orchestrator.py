@@ -15,7 +15,10 @@ import pytest
 import omni_rt
 from omni_rt import AudioChunk, Done, InputError, OmniConfig, Prompt, Sampling, TextDelta, UnsupportedError, Video
 from omni_rt.model_facts import facts
+from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
+from omni_rt.results import Speech
+from omni_rt.sampling import SUPPRESSED
 from tests.reference import Reference, assert_close
 
 SCENARIOS = ["text", "audio", "turns", "empty", "image", "video", "mixed", "av"]
@@ -134,6 +137,23 @@ def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(omni: OmniOrches
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert omni.chat(messages, max_new_tokens=6, sampling=Sampling()).token_ids == expected
+
+
+def test_speech_that_never_ends_is_cut_and_flagged(omni: OmniOrchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    talker = omni._components.talker
+    assert talker is not None and omni.code2wav is not None
+    endless = talker._suppressed.copy()
+    endless[talker.stop_id] = SUPPRESSED
+
+    def hasty(self: Guard, tokens: int, rate: float) -> None:
+        self.expected_frames, self.most_frames = 6, 12
+
+    monkeypatch.setattr(Guard, "__init__", hasty)
+    monkeypatch.setattr(talker, "_suppressed", endless)
+    *_, done = omni.read("hello", seed=0)
+    assert isinstance(done, Done) and isinstance(done.reply, Speech)
+    assert done.reply.finish_reason == "runaway" and done.reply.codes.shape[1] == 6
+    assert len(done.reply.audio) == omni.code2wav.config.samples(6)
 
 
 def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:
