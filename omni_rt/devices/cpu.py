@@ -66,7 +66,8 @@ class CpuDevice(Device):
         module = None if level == NUMPY else native.load()
         if module is None and level not in ("", NUMPY):
             raise DeviceError(
-                f"the CPU level {level!r} needs the C kernels, which are not built: python omni_rt/native/build.py"
+                f"the CPU level {level!r} needs the C kernels, which are not built: "
+                f"python omni_rt/native/build.py, or take {NUMPY!r}"
             )
         self.pool = None if module is None else native.Pool(module, threads, level)
         self.level = NUMPY if self.pool is None else self.pool.level
