@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 import omni_rt
+from omni_rt import native
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.models.qwen3_tts.session import TextToSpeech
@@ -69,6 +70,13 @@ def models(request: pytest.FixtureRequest, released: Path) -> Iterator[dict[str,
 def golden_dir(request: pytest.FixtureRequest) -> Path:
     """The directory with a checkpoint and what the reference computes on it."""
     return Path(request.config.getoption("--golden-dir"))
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """The C kernels, for tests that are about nothing else: without a compiler there are none, and NumPy serves."""
+    if not native.is_built():
+        pytest.skip("the C kernels are not built")
 
 
 @pytest.fixture(scope="session")

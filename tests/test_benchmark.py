@@ -62,6 +62,7 @@ def test_rows_of_the_table_line_up(device: Device) -> None:
     assert lines[0].endswith("NumPy us  ratio" if device.kind == "cpu" else "GFLOP/s")
 
 
+@pytest.mark.usefixtures("kernels")
 def test_numpy_is_timed_beside_c_on_a_cpu(cpu: Device) -> None:
     timing = benchmark.run(cpu, ["silu_mul"], seconds=0.01)[1]
     assert timing.kernel != "numpy" and timing.numpy_microseconds is not None

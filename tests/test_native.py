@@ -24,6 +24,8 @@ from omni_rt.ops.contract import TABLE, Call, Native, Op, Tolerance
 from omni_rt.tensor import BLOCK, Tensor
 from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands, rounded_to_int8
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 LEVELS = native.levels() or ["not-built"]
 THREADS = (1, 2, 3)
 BODIES = [(op, body) for op in TABLE.values() for body in op.natives]
