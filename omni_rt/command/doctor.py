@@ -12,6 +12,7 @@ import click
 from omni_rt.command.install_hints import package_hint, render_group_hint, tool_hint
 from omni_rt.command.options import NoDevice, cpu_settings, device_option, report_options
 from omni_rt.command.report import Report, table
+from omni_rt.devices.ledger import GIB
 from omni_rt.errors import OmniError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ PACKAGES = (
     "tqdm",
     "Pillow",
 )
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -175,16 +175,11 @@ def computes(device: Device) -> None:
 
 def memory() -> Iterator[Finding]:
     """Look at the memory of the machine."""
-    from pathlib import Path
+    from omni_rt.devices.host_memory import available_bytes, total_bytes
 
-    lines: dict[str, int] = {}
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            name, _, rest = line.partition(":")
-            lines[name] = int(rest.split()[0]) * 1024
-    except OSError:
-        return
-    yield Finding("memory", GOOD, f"{lines['MemAvailable'] / GIB:.1f} of {lines['MemTotal'] / GIB:.1f} GiB available")
+    available, total = available_bytes(), total_bytes()
+    if available is not None and total is not None:
+        yield Finding("memory", GOOD, f"{available / GIB:.1f} of {total / GIB:.1f} GiB available")
 
 
 def tiny() -> Iterator[Finding]:
