@@ -15,6 +15,7 @@ from omni_rt.errors import DeviceError, UnsupportedError
 from omni_rt.placement import VOCODERS
 
 if TYPE_CHECKING:
+    from omni_rt.command.group import State
     from omni_rt.devices.device import Device
     from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
     from omni_rt.sampling import Sampling
@@ -64,12 +65,7 @@ class ModelChoice:
             parts = {name: omni_rt.DevicePlacement(device) for name, device in self.placement.items()}
             placement = omni_rt.OmniConfig(**parts)
         try:
-            with report.progress(0, "B", "loading", binary=True) as bar:
-
-                def advance(done: int, total: int) -> None:
-                    bar.total = total
-                    bar.update(done - bar.n)
-
+            with report.counting("loading") as advance:
                 return omni_rt.load(
                     self.ref, device=self.device, placement=placement, quant=self.quant, context=self.context,
                     strict=self.strict, vocoder=self.vocoder, local_files_only=True, progress=advance, **cpu_settings(),
@@ -96,7 +92,13 @@ class GenerationChoice:
 
 def cpu_settings() -> dict[str, Any]:
     """Return the threads and the level of the CPU that the environment asks for, as options of `open_device`."""
-    return asdict(click.get_current_context().find_root().obj.cpu)
+    return asdict(current_state().cpu)
+
+
+def current_state() -> State:
+    """Return what belongs to this run of the program."""
+    state: State = click.get_current_context().find_root().obj
+    return state
 
 
 def open_named(name: str, *, strict: bool = False) -> Device:
@@ -134,6 +136,16 @@ def device_option(command: Command) -> Command:
         "--device", default="auto", show_default=True, callback=_device, metavar="NAME",
         help="auto (a real GPU, else the CPU), cpu, wgpu, wgpu:1. A software GPU is used only when named.",
     )(command)  # fmt: skip
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat what was said with this seed; a random one otherwise."
+)
+temperature_option = click.option(
+    "--temperature",
+    type=click.FloatRange(0, 100, max_open=True),
+    help="0 takes the likeliest at every step; the model's own setting when left out.",
+)
 
 
 def _collect(command: Command, options: Sequence[Any], name: str, build: Callable[..., Any]) -> Command:
@@ -181,11 +193,10 @@ def generation_options(command: Command) -> Command:
         return GenerationChoice(seed, max_new_tokens, temperature)
 
     options = [
-        click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat a reply; a random one otherwise."),
+        seed_option,
         click.option("--max-new-tokens", type=click.IntRange(1, 65536),
                      help="Tokens of text at most; the model's own limit when left out."),
-        click.option("--temperature", type=click.FloatRange(0, 100, max_open=True),
-                     help="0 takes the likeliest at every step; the model's own setting when left out."),
+        temperature_option,
     ]  # fmt: skip
     return _collect(command, options, "generation", build)
 
@@ -194,7 +205,7 @@ def report_options(command: Command) -> Command:
     """Add --json, -q and -v; the command gets a Report as `report`."""
 
     def build(as_json: bool, quiet: bool, verbose: bool) -> Report:
-        click.get_current_context().find_root().obj.verbose = verbose
+        current_state().verbose = verbose
         return Report(as_json, quiet, verbose)
 
     options = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from omni_rt.command.options import cpu_settings, report_options
+from omni_rt.command.options import cpu_settings, current_state, report_options
 from omni_rt.command.report import Report, table
 
 EXAMPLES = """\b
@@ -35,13 +35,7 @@ def quantize(src: str, dst: str, components: str | None, keep: str | None, repor
 
     convert_with(**cpu_settings())
     chosen = None if components is None else [name.strip() for name in components.split(",") if name.strip()]
-    interrupts = click.get_current_context().find_root().obj.interrupts
-    with report.progress(0, "B", "quantising", binary=True) as bar, interrupts.writing(Path(dst)):
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with report.counting("quantising") as advance, current_state().interrupts.writing(Path(dst)):
         made = run(src, dst, components=chosen, keep=keep, local_files_only=True, progress=advance)
     if report.as_json:
         files = {component: str(path) for component, path in made.files.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,17 @@ class Report:
             total=total, unit=unit, desc=what, file=sys.stderr, disable=hidden, leave=False, dynamic_ncols=True,
             unit_scale=binary, unit_divisor=1024 if binary else 1000,
         )  # fmt: skip
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a progress bar of bytes; yield what moves it, given the bytes that are done and the bytes in all."""
+        with self.progress(0, "B", what, binary=True) as bar:
+
+            def advance(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield advance
 
 
 def timings_as_json(timings: Timings) -> dict[str, Any]:
