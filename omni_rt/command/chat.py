@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from omni_rt.command.files import check_output, look_at, part_of, readable
 from omni_rt.command.options import (
     GenerationChoice,
     ModelChoice,
+    current_state,
     generation_options,
     model_options,
     report_options,
 )
 from omni_rt.command.report import Report, printable, timings_as_json
 from omni_rt.command.trace import traced
-from omni_rt.errors import InputError
 
 if TYPE_CHECKING:
     from omni_rt.command.group import State
     from omni_rt.results import Reply
-
-AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
-SPEECH = (".wav", ".flac", ".ogg", ".mp3")
-IMAGE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-VIDEO = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-MAX_TEXT_BYTES = 1 << 20
 
 HELP = """\
 /audio FILE [QUESTION]   ask by voice, or about a recording
@@ -41,6 +34,12 @@ HELP = """\
 /help                    this list
 /exit                    leave (also Ctrl-D)
 Anything else is said to the model. Ctrl-C stops a reply."""
+
+FINISH = {
+    "length": "the reply was cut at its longest length: raise --max-new-tokens, or --context when that is full",
+    "cancelled": "the reply was stopped",
+    "runaway": "the speech did not end by itself and was cut: try another --seed",
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,7 @@ Examples:
 @model_options
 @generation_options
 @report_options
-@click.pass_obj
 def chat(
-    state: State,
     question: str | None,
     audio: tuple[str, ...],
     image: tuple[str, ...],
@@ -124,6 +121,7 @@ def chat(
             raise click.UsageError("--video-audio is about the sound of a video: give one with --video")
         for part in films:
             part["use_audio_in_video"] = video_audio
+    state = current_state()
     answering = Answering(generation, report, wants_speech, voice, output, trace)
     if parts:
         look_at(parts)
@@ -138,79 +136,6 @@ def chat(
         converse(omni, state, answering)
 
 
-def part_of(argument: str) -> dict[str, Any]:
-    """Return the part of a message that an argument stands for: a file by its kind, or the text itself."""
-    path = Path(argument)
-    try:
-        is_file = path.is_file()
-    except OSError:  # a text that is too long for a path
-        is_file = False
-    suffix = path.suffix.lower()
-    if not is_file:
-        if suffix in AUDIO + IMAGE + VIDEO and not any(c.isspace() for c in argument.strip()):
-            readable(argument)
-        if not argument.strip():
-            raise InputError("the question is empty: give a text or an audio file")
-        return {"type": "text", "text": argument}
-    for kind, suffixes in (("image", IMAGE), ("video", VIDEO)):
-        if suffix in suffixes:
-            return {"type": kind, kind: argument}
-    if suffix in (".txt", ".md"):
-        return {"type": "text", "text": read_text(path)}
-    return {"type": "audio", "audio": argument}
-
-
-def look_at(parts: list[dict[str, Any]]) -> None:
-    """Read pictures, and look into videos: what is wrong with them shows before a model is loaded for minutes."""
-    for part in parts:
-        if part["type"] == "image":
-            from omni_rt.io.image import load_image
-
-            part["image"] = load_image(part["image"])
-        elif part["type"] == "video":
-            from omni_rt.io.video import check_video
-
-            check_video(part["video"], sound=part.get("use_audio_in_video"))
-
-
-def readable(file: str) -> str:
-    """Return the name of a file that exists; raise InputError for another."""
-    path = Path(file)
-    if not path.exists():
-        raise InputError(f"{file}: does not exist; check the path")
-    if path.is_dir():
-        raise InputError(f"{file}: is a directory; give a file")
-    return file
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file; raise InputError when it is none, empty or long."""
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes of text, at most {MAX_TEXT_BYTES} are read; shorten it")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
-    if not text.strip():
-        raise InputError(f"{path}: is empty; write the question into it")
-    return text
-
-
-def check_output(output: str | None, what: str = "speech", suffixes: Sequence[str] = SPEECH) -> None:
-    """Raise InputError before any work when `what` could not be written to `output`."""
-    if output is None or output == "-":
-        return
-    target = Path(output)
-    if target.suffix.lower() not in suffixes:
-        raise InputError(f"{output!r} has the suffix {target.suffix!r}, {what} is written as {' or '.join(suffixes)}")
-    if not target.parent.is_dir():
-        raise InputError(f"{output}: the directory {target.parent} does not exist; create it first")
-    if target.is_dir():
-        raise InputError(f"{output}: is a directory; give the name of a file")
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"{output}: the directory {target.parent} cannot be written to; choose another")
-
-
 def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
     """Answer the last message: text on stdout as it comes, speech to the output, timings on stderr."""
     reply = stream(omni, state, messages, how)
@@ -220,7 +145,7 @@ def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answeri
         if written is not None:
             assert reply.sample_rate is not None
             how.report.note(f"{written}: {len(reply.audio) / reply.sample_rate:.2f} s of speech")
-    if reply.finish_reason not in ("stop",):
+    if reply.finish_reason != "stop":
         how.report.note(FINISH[reply.finish_reason])
     how.report.timings(reply.timings)
     if how.report.as_json:
@@ -228,19 +153,12 @@ def answer(omni: Any, state: State, messages: list[dict[str, Any]], how: Answeri
     return reply
 
 
-FINISH = {
-    "length": "the reply was cut at its longest length: raise --max-new-tokens, or --context when that is full",
-    "cancelled": "the reply was stopped",
-    "runaway": "the speech did not end by itself and was cut: try another --seed",
-}
-
-
 def stream(omni: Any, state: State, messages: list[dict[str, Any]], how: Answering) -> Reply:
     """Run the model, print text as it comes, and return the whole reply."""
     from omni_rt.results import AudioChunk, Done, Reply, TextDelta
 
     generation = how.generation
-    events: Iterator[Any] = omni.stream(
+    events = omni.stream(
         messages, speech=how.speech, voice=how.voice, max_new_tokens=generation.max_new_tokens,
         sampling=generation.sampling, seed=generation.seed,
     )  # fmt: skip
@@ -262,17 +180,6 @@ def stream(omni: Any, state: State, messages: list[dict[str, Any]], how: Answeri
             click.echo(err=to_stderr)
     assert reply is not None, "a stream ends with Done"
     return reply
-
-
-@contextmanager
-def closing(events: Iterator[Any]) -> Iterator[None]:
-    """Cancel the stream when the block ends early."""
-    try:
-        yield
-    finally:
-        close = getattr(events, "close", None)
-        if close is not None:
-            close()
 
 
 def write_speech(reply: Reply, output: str, state: State) -> str | None:

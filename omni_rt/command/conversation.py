@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omni_rt.command.chat import HELP, Answering, answer, readable, with_output
+from omni_rt.command.chat import HELP, Answering, answer, with_output
+from omni_rt.command.files import readable
 from omni_rt.errors import InputError, OmniError
 
 if TYPE_CHECKING:

@@ -12,8 +12,15 @@ from typing import Any
 import click
 import numpy as np
 
-from omni_rt.command.chat import check_output
-from omni_rt.command.options import ModelChoice, model_options, report_options
+from omni_rt.command.files import check_output, read_text
+from omni_rt.command.options import (
+    ModelChoice,
+    current_state,
+    model_options,
+    report_options,
+    seed_option,
+    temperature_option,
+)
 from omni_rt.command.report import Report, timings_as_json
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.models.qwen3_tts.session import TextToSpeech
@@ -60,12 +67,8 @@ Examples:
     show_default=True,
     help="Frames of codes at most for each piece of a long text; most models make 12.5 a second.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Repeat a reading; a random one otherwise.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0, 100, max_open=True),
-    help="0 takes the likeliest at every step; the model's own setting when left out.",
-)
+@seed_option
+@temperature_option
 @model_options
 @report_options
 def say(
@@ -91,25 +94,25 @@ def say(
         raise click.UsageError("--ref-text and --save-voice belong to --ref-audio")
     if ref_audio is not None and voice is not None:
         raise click.UsageError("--voice and --ref-audio both name a voice: give one of them")
-    if output == "-" and report.as_json:
+    raw = output == "-"
+    if raw and report.as_json:
         raise click.UsageError("-o - and --json both write to stdout: give -o a file")
     check_output(output)
     check_output(save_voice, "a voice", (".safetensors",))
-    words = _read(source) if text is None else text
+    words = read_text(str(source)) if text is None else text
     if not words.strip():
         raise InputError("there is nothing to say: the text is empty")
     with model.load(report) as speaker:
         options: dict[str, Any] = {"max_frames": max_frames, "sampling": None, "seed": seed}
         if temperature is not None:
-            own = speaker.sampling if isinstance(speaker, TextToSpeech) else Sampling(repetition_penalty=1.05)
+            own = speaker.sampling if isinstance(speaker, TextToSpeech) else Sampling()
             options["sampling"] = replace(own, temperature=temperature)
         if isinstance(speaker, TextToSpeech):
             options |= {
                 "voice": _voice(speaker, voice, ref_audio, ref_text, save_voice, report), "language": language,
                 "instruct": instruct,
             }  # fmt: skip
-            read = speaker.stream if output == "-" else speaker.readings
-            speech = _followed(read(words, **options), report, raw=output == "-")
+            events = (speaker.stream if raw else speaker.readings)(words, **options)
         else:
             asked = {"--ref-audio": ref_audio, "--instruct": instruct, "--language": language.replace("auto", "")}
             if given := [option for option, value in asked.items() if value]:
@@ -117,9 +120,10 @@ def say(
                     f"{model.ref}: this model converses and speaks in its own voices only: leave out "
                     f"{', '.join(given)}, or give a Qwen3-TTS checkpoint with --model"
                 )
-            speech = _followed(speaker.read(words, voice=voice, **options), report, raw=output == "-")
-        if output != "-":
-            with click.get_current_context().find_root().obj.interrupts.writing(Path(output)):
+            events = speaker.read(words, voice=voice, **options)
+        speech = _followed(events, report, raw=raw)
+        if not raw:
+            with current_state().interrupts.writing(Path(output)):
                 speech.save(output)
             report.note(f"speech in {output}")
     report.timings(speech.timings)
@@ -172,14 +176,3 @@ def _followed(stream: Iterator[AudioChunk | Done], report: Report, *, raw: bool)
                 sys.stdout.buffer.flush()
     assert speech is not None, "a stream ends with Done"
     return speech
-
-
-def _read(source: str | None) -> str:
-    """Return the text of a file, or of stdin for "-"."""
-    try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(str(source)).read_bytes()
-        return data.decode("utf-8")
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check the name") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8") from error
