@@ -21,7 +21,7 @@ static const omni_entry entries[] = {
     BODY(matmul_f32) BODY(matmul_f16) BODY(matmul_q8_0) BODY(matmul_q8_0_int8) BODY(matmul_add_f32)
     BODY(matmul_add_f16) BODY(matmul_add_q8_0) BODY(matmul_add_q8_0_int8) BODY(rms_norm) BODY(layer_norm)
     BODY(read_all)
-    BODY(softmax) BODY(silu_mul) BODY(snake) BODY(add) BODY(add_gated) BODY(embed_f32) BODY(embed_f16)
+    BODY(softmax) BODY(silu_mul) BODY(snake) BODY(behind_tail) BODY(snake_behind_tail) BODY(add) BODY(add_gated) BODY(embed_f32) BODY(embed_f16)
     BODY(embed_q8_0) BODY(embed_sum_f32) BODY(embed_sum_f16) BODY(embed_sum_q8_0) BODY(splice) BODY(add_rows)
     BODY(silu) BODY(gelu) BODY(gelu_tanh) BODY(rope) BODY(kv_append_f32) BODY(kv_append_f16) BODY(rope_append_f32)
     BODY(rope_append_f16) BODY(norm_rope_append_f32) BODY(norm_rope_append_f16) BODY(attention_f32)

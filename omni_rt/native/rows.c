@@ -222,22 +222,22 @@ INLINE vf square_sine(vf x) {
     return p * p;
 }
 
+INLINE void snake_row(const float *x, const float *frequency, const float *amplitude, float *y, int64_t c) {
+    VECTORS(c,
+            vf v = vf_load(x + i);
+            vf_store(y + i, vf_fma(square_sine(v * vf_load(frequency + i)), vf_load(amplitude + i), v)),
+            vf v = vf_load_part(x + i, left);
+            vf_store_part(y + i,
+                          vf_fma(square_sine(v * vf_load_part(frequency + i, left)), vf_load_part(amplitude + i, left), v),
+                          left));
+}
+
 /* snake. Uniforms: T, C */
 static void snake_rows(const omni_call *call, int64_t begin, int64_t end) {
     int64_t c = call->uniforms[1].i;
-    const float *frequency = call->planes[1], *amplitude = call->planes[2];
-    for (int64_t t = begin; t < end; t++) {
-        const float *x = (const float *)call->planes[0] + t * c;
-        float *y = (float *)call->outputs[0] + t * c;
-        VECTORS(c,
-                vf v = vf_load(x + i);
-                vf_store(y + i, vf_fma(square_sine(v * vf_load(frequency + i)), vf_load(amplitude + i), v)),
-                vf v = vf_load_part(x + i, left);
-                vf_store_part(y + i,
-                              vf_fma(square_sine(v * vf_load_part(frequency + i, left)), vf_load_part(amplitude + i, left),
-                                     v),
-                              left));
-    }
+    for (int64_t t = begin; t < end; t++)
+        snake_row((const float *)call->planes[0] + t * c, call->planes[1], call->planes[2],
+                  (float *)call->outputs[0] + t * c, c);
 }
 static int snake(const omni_call *call, omni_pool *pool) {
     return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, snake_rows);
@@ -426,4 +426,38 @@ static int concat_rows(const omni_call *call, omni_pool *pool) {
     memcpy(call->outputs[0], call->planes[0], m * sizeof(float));
     memcpy((float *)call->outputs[0] + m, call->planes[1], t * sizeof(float));
     return OMNI_DONE;
+}
+
+/* Rows behind those of a tail, which becomes the last of them. Uniforms: T, C, P ------------------------------- */
+
+static void behind_tail_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t c = call->uniforms[1].i;
+    const float *b = call->planes[1];
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = (const float *)call->planes[0] + t * c;
+        float *y = (float *)call->outputs[0] + (call->uniforms[2].i + t) * c;
+        VECTORS(c, vf_store(y + i, vf_load(x + i) + vf_load(b + i)), for (; i < c; i++) y[i] = x[i] + b[i]);
+    }
+}
+static void snake_behind_tail_rows(const omni_call *call, int64_t begin, int64_t end) {
+    int64_t c = call->uniforms[1].i;
+    for (int64_t t = begin; t < end; t++) {
+        float *y = (float *)call->outputs[0] + (call->uniforms[2].i + t) * c;
+        behind_tail_rows(call, t, t + 1);
+        snake_row(y, call->planes[2], call->planes[3], y, c);
+    }
+}
+static int behind(const omni_call *call, omni_pool *pool, float *tail, void (*run)(const omni_call *, int64_t, int64_t)) {
+    int64_t t = call->uniforms[0].i, c = call->uniforms[1].i;
+    size_t kept = (size_t)(call->uniforms[2].i * c) * sizeof *tail;
+    memcpy(call->outputs[0], tail, kept);
+    each_range(call, pool, t, c, run);
+    memcpy(tail, (float *)call->outputs[0] + t * c, kept);
+    return OMNI_DONE;
+}
+static int behind_tail(const omni_call *call, omni_pool *pool) {
+    return behind(call, pool, call->planes[2], behind_tail_rows);
+}
+static int snake_behind_tail(const omni_call *call, omni_pool *pool) {
+    return behind(call, pool, call->planes[4], snake_behind_tail_rows);
 }

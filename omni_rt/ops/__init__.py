@@ -28,6 +28,7 @@ from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
 from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
 from omni_rt.ops.step_attention import append_attend, append_attend_parts, attend_appended, parts_for
+from omni_rt.ops.stream_rows import behind_tail, snake_behind_tail
 
 __all__ = [
     "TABLE",
@@ -48,6 +49,7 @@ __all__ = [
     "attention",
     "attention_merge",
     "attention_parts",
+    "behind_tail",
     "concat_rows",
     "conv1d",
     "conv2d",
@@ -92,6 +94,7 @@ __all__ = [
     "silu",
     "silu_mul",
     "snake",
+    "snake_behind_tail",
     "softmax",
     "splice",
     "tanh",

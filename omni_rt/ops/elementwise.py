@@ -16,7 +16,7 @@ _erf = np.frompyfunc(erf, 1, 1)
 DOMAIN = ({"T": 1, "N": 1}, {"T": 2, "N": 31}, {"T": 33, "N": 257}, {"T": 5, "N": 1024})
 
 
-def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Frequencies and amplitudes as checkpoints have them: exponentials, so positive, and seldom far from 1.
 
     Where there is one row, arguments of the sine up to 1e5 instead, as products that f32 holds exactly.
@@ -101,7 +101,7 @@ def silu_mul(x: Any) -> Any:
     kernels=(Kernel("snake", ("T", "C"), per_value),),
     natives=(Native("snake", ("T", "C")),),
     domain=({"T": 2, "C": 1}, {"T": 5, "C": 31}, {"T": 33, "C": 96}, {"T": 1, "C": 1536}),
-    example=_snake_example,
+    example=snake_example,
     bench=({"T": 7680, "C": 96}, {"T": 128, "C": 768}),
 )
 def snake(x: Any, frequency: Any, amplitude: Any) -> Any:
@@ -109,4 +109,9 @@ def snake(x: Any, frequency: Any, amplitude: Any) -> Any:
 
     Checkpoints store logarithms: frequency = exp(alpha), amplitude = 1 / (exp(beta) + 1e-9).
     """
+    return activated(x, frequency, amplitude)
+
+
+def activated(x: Any, frequency: Any, amplitude: Any) -> Any:
+    """Return what `snake` does, for the bodies of ops that do it on the way."""
     return x + amplitude * np.sin(frequency * x) ** 2
