@@ -14,6 +14,9 @@ from omni_rt.tensor import Tensor
 KEPT_BYTES = 1 << 20
 """Largest activation that is kept whole for the sake of its last rows."""
 
+TAIL_VALUES = 64
+"""Tails begin at multiples of so many values: at 256 bytes, every adapter can bind them."""
+
 
 def cache_bytes(shape: tuple[int, int, int, int], quant: str | None) -> int:
     """Return the bytes of keys and values [layers, rows, kv_heads, head_dim]: f16 beside q8_0, else f32."""
@@ -80,8 +83,44 @@ class KVCache:
         self.device.write(self.length, np.zeros(1, np.int32))
 
 
+class TailLayout:
+    """Where the rows before each causal convolution of a model lie: a slot for each, in the order of `add`."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []
+
+    def add(self, rows: int, width: int) -> int:
+        """Return the slot of another convolution, which looks back on `rows` rows of `width` channels."""
+        self.shapes.append((rows, width))
+        return len(self.shapes) - 1
+
+
+class Tails:
+    """The rows before each causal convolution of one stream, by slot: state that a step moves on by itself."""
+
+    def __init__(self, device: Device, layout: TailLayout) -> None:
+        self._device = device
+        self._slots: list[Tensor] = []
+        sizes = [-(-rows * width // TAIL_VALUES) * TAIL_VALUES for rows, width in layout.shapes]
+        self._all, start = device.zeros((sum(sizes),)), 0
+        for (rows, width), size in zip(layout.shapes, sizes, strict=True):
+            self._slots.append(self._all[start : start + rows * width].reshape(rows, width))
+            start += size
+
+    def __getitem__(self, slot: int) -> Tensor:
+        """Return the rows [P, C] of a slot."""
+        return self._slots[slot]
+
+    def clear(self) -> None:
+        """Silence all: the stream begins."""
+        self._device.write(self._all, np.zeros(self._all.shape, np.float32))
+
+
 class StreamTails:
-    """The last rows of one stream at each causal convolution: what the convolution looks back on."""
+    """The last rows of one stream at each causal convolution: what the convolution looks back on.
+
+    For passes over much sound at once: the rows are views of what came. A step that is captured takes `Tails`.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[object, Tensor] = {}

@@ -19,7 +19,7 @@ from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder, speaker_mel
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
 from omni_rt.models.talker import TalkerPrompt, TalkerSession
 from omni_rt.sampling import SUPPRESSED
-from omni_rt.state import KVCache, StreamTails
+from omni_rt.state import KVCache, StreamTails, Tails
 from omni_rt.tensor import Tensor
 from tests.reference import assert_close
 from tests.voices import VARIANTS, asked, cases, codec_golden, codec_index, golden, request_of
@@ -226,7 +226,8 @@ def test_every_stage_of_the_decoder_equals_the_reference(models: dict[str, TextT
 
 def decoder_stages(decoder: CodecDecoder, codes: np.ndarray) -> dict[str, np.ndarray]:
     """Run a decode of codes [F, K] piece by piece; return rows [T, C] under the reference's names."""
-    tails, device, stages = StreamTails(), decoder.device, {}
+    device, stages = decoder.device, {}
+    tails = Tails(device, decoder.layout)
     x = ops.embed_sum(decoder.codebooks, device.tensor(codes.astype(np.int32)), decoder._offsets)
     stages["quantizer"] = x.numpy()
     x = decoder.pre_conv(x, tails)
@@ -242,19 +243,19 @@ def decoder_stages(decoder: CodecDecoder, codes: np.ndarray) -> dict[str, np.nda
         x = repeat(x)
         stages[f"upsample.{number}.0"] = x.numpy()
         x = convnext(x, tails)
-        stages[f"upsample.{number}.1"] = x.numpy()
+        stages[f"upsample.{number}.1"] = x.numpy() + convnext.pending
     x = decoder.stack.first(x, tails)
     stages["decoder.0"] = x.numpy()
     for number, block in enumerate(decoder.stack.blocks, 1):
-        y = block.upsampling(block.snake(x), tails)
+        y = block.upsampling(x, tails, begins=True)
         assert y is not None
         stages[f"decoder.{number}.block.1"] = y.numpy()
         for unit, residual in enumerate(block.units, 2):
             y = residual(y, tails)
-            stages[f"decoder.{number}.block.{unit}"] = y.numpy()
+            stages[f"decoder.{number}.block.{unit}"] = y.numpy() + residual.pending
         x = y
-        stages[f"decoder.{number}"] = x.numpy()
-    stages["decoder.6"] = decoder.stack.last(decoder.stack.snake(x), tails).numpy()
+        stages[f"decoder.{number}"] = x.numpy() + block.pending
+    stages["decoder.6"] = decoder.stack.last(x, tails).numpy()
     return stages
 
 

@@ -25,7 +25,8 @@ class Device(ABC):
 
     `name` says which, `kind` is "cpu" or "wgpu". `fallbacks` counts calls that no kernel of this device took, by op;
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
-    decode steps are best issued before the result of the first is read. `own_memory` identifies a GPU with its own
+    decode steps are best issued before the result of the first is read. `records_pieces` says that it pays to capture
+    steps of milliseconds too, although a recording keeps its activations. `own_memory` identifies a GPU with its own
     memory, None where tensors take from the machine's. `activations` "q8" lets kernels round rows of activations to
     int8 before they meet q8_0 weights, and caches beside such weights hold f16, which costs about as much accuracy as
     the weights' own rounding did; "f32" forbids both.
@@ -34,6 +35,7 @@ class Device(ABC):
     name: str
     kind: str
     steps_ahead: int = 0
+    records_pieces: bool = False
     own_memory: Mapping[str, Any] | None = None
 
     def __init__(self, *, strict: bool, max_memory: int | None, activations: str) -> None:

@@ -65,6 +65,7 @@ class WebGpuDevice(Device):
 
     kind = "wgpu"
     steps_ahead = 2
+    records_pieces = True
 
     def __init__(
         self,

@@ -5,21 +5,21 @@
              -> Snake -> causal conv 7 -> samples [S, 1]
 
 Whole and streamed decoding are the same code and give the same bits: each convolution reads the rows before its input
-from the `StreamTails` of the stream, and its kernel is chosen by `STEADY_FRAMES`, not by how many frames come. Rows
-lead: activations are [T, C]. Kernels are rearranged at load, and ConvNeXt's gamma is folded into its second pointwise
-weight.
+from the `Tails` of the stream, and its kernel is chosen by `STEADY_FRAMES`, not by how many frames come. Rows
+lead: activations are [T, C]. Kernels are rearranged at load, ConvNeXt's gamma is folded into its second pointwise
+weight, and what ends a residual sum leaves its bias to what reads the sum (`pending`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from omni_rt import ops
-from omni_rt.errors import InputError
-from omni_rt.state import StreamTails
+from omni_rt.state import TailLayout, Tails
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
@@ -40,6 +40,11 @@ STEADY_FRAMES = 8
 
 CHUNK_FRAMES = 300
 """Most frames decoded at once."""
+
+
+def looks_back(dilation: int = 1) -> int:
+    """Return how many rows before its own an output of a convolution of KERNEL taps sees."""
+    return (KERNEL - 1) * dilation
 
 
 @dataclass(frozen=True)
@@ -68,80 +73,21 @@ class WaveformShape:
         return int(np.clip(CHUNK_BYTES // (4 * widest), 1, CHUNK_FRAMES))
 
 
-class CausalConv:
-    """A convolution that sees only the past: [T, inputs] -> [T, outputs]. `rows` come of STEADY_FRAMES frames."""
+class Entry:
+    """What a causal convolution reads: rows x + b behind the rows before them, which the stream keeps.
 
-    def __init__(
-        self,
-        weights: Weights,
-        outputs: int,
-        inputs: int,
-        *,
-        rows: int,
-        taps: int = KERNEL,
-        dilation: int = 1,
-        groups: int = 1,
-    ) -> None:
-        kernel = weights.array("conv.weight", outputs, inputs // groups, taps)
-        self.kernel = weights.place_half(kernel.transpose(0, 2, 1))
-        self.bias = weights.exact("conv.bias", outputs)
-        self.dilation = dilation
-        self.rows = rows
-        self.silence = weights.device.zeros(((taps - 1) * dilation, inputs))
-
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
-        """Convolve rows that follow those of the stream so far."""
-        before = tails.before(self, self.silence)
-        frame = self.rows // STEADY_FRAMES
-        y = ops.conv1d(x, before, self.kernel, self.bias, dilation=self.dilation, as_rows=self.rows, frame=frame)
-        tails.keep(self, self.silence, x)
-        return y
-
-
-class Repeat:
-    """A transposed convolution whose kernel is its stride, a product per row: [T, N] -> [stride * T, N].
-
-    `rows` are those of STEADY_FRAMES frames, of the input here as in all that follows.
+    `pending` [C] is b: a bias that what came before has left to add.
     """
 
-    def __init__(self, weights: Weights, width: int, stride: int, *, rows: int) -> None:
-        kernel = weights.array("conv.weight", width, width, stride)
-        self.kernel = weights.place_half(kernel.transpose(2, 1, 0).reshape(stride * width, width))
-        bias = weights.array("conv.bias", width)
-        self.bias = weights.place_exact(np.tile(bias, stride)[None])
-        self.stride = stride
-        self.rows = rows
+    def __init__(self, weights: Weights, layout: TailLayout, shape: tuple[int, int], pending: np.ndarray) -> None:
+        """Take a slot of `shape` [rows before, C]."""
+        self.rows = shape[0]
+        self.slot = layout.add(*shape)
+        self.bias = weights.place_exact(pending)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return `stride` rows for each row."""
-        return ops.matmul_add(x, self.kernel, self.bias, as_rows=self.rows).reshape(self.stride * len(x), -1)
-
-
-class Upsampling:
-    """A transposed convolution whose kernel is twice its stride: block t of the output is made of rows t - 1 and t."""
-
-    def __init__(
-        self, weights: Weights, outputs: int, inputs: int, stride: int, *, rows: int, looks_ahead: bool
-    ) -> None:
-        kernel = weights.array("conv.weight", inputs, outputs, 2 * stride).reshape(inputs, outputs, 2, stride)
-        # Phase m takes tap m + stride of the row before and tap m of the row itself.
-        self.kernel = weights.place_half(np.ascontiguousarray(kernel[:, :, ::-1].transpose(3, 1, 2, 0)))
-        self.bias = weights.exact("conv.bias", outputs)
-        self.silence = weights.device.zeros((1, inputs))
-        self.rows = rows
-        self.looks_ahead = looks_ahead
-
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
-        """Return `stride` rows for each row, but none for the first of a stream that looks ahead."""
-        before = tails.before(self, self.silence)
-        later = x
-        if self.looks_ahead and not tails.seen(self):
-            before, later = x[:1], x[1:]
-        tails.keep(self, self.silence, x)
-        if not len(later):
-            return None
-        frame = self.rows // STEADY_FRAMES
-        return ops.conv_transpose1d(later, before, self.kernel, self.bias, as_rows=self.rows, frame=frame)
+    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
+        """Return the rows before and those of x: [P + T, C]."""
+        return ops.behind_tail(x, self.bias, tails[self.slot])
 
 
 class Snake:
@@ -157,60 +103,165 @@ class Snake:
         return ops.snake(x, self.frequency, self.amplitude)
 
 
-class ConvNeXt:
-    """x + gamma * pwconv2(gelu(pwconv1(norm(dwconv(x)))))."""
+class SnakeEntry(Entry):
+    """The same, through Snake."""
 
-    def __init__(self, weights: Weights, width: int, *, rows: int) -> None:
+    def __init__(self, weights: Weights, layout: TailLayout, shape: tuple[int, int], pending: np.ndarray) -> None:
+        super().__init__(weights, layout, shape, pending)
+        self.snake = Snake(weights, shape[1])
+
+    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
+        """Return the rows before and the activated ones of x: [P + T, C]."""
+        snake = self.snake
+        return ops.snake_behind_tail(x, self.bias, snake.frequency, snake.amplitude, tails[self.slot])
+
+
+class CausalConv:
+    """A convolution that sees only the past: [T, inputs] -> [T, outputs]. `rows` come of STEADY_FRAMES frames.
+
+    `taps` and `dilation` say how many rows before its own an output sees, see `looks_back`; `entry` makes these rows.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        outputs: int,
+        entry: Entry,
+        *,
+        rows: int,
+        taps: int = KERNEL,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        kernel = weights.array("conv.weight", outputs, entry.bias.shape[0] // groups, taps)
+        self.kernel = weights.place_half(kernel.transpose(0, 2, 1))
+        self.bias = weights.exact("conv.bias", outputs)
+        self.dilation = dilation
+        self.rows = rows
+        self.entry = entry
+
+    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
+        """Convolve rows that follow those of the stream so far."""
+        seen, before = self.entry(x, tails), self.entry.rows
+        rule = {"dilation": self.dilation, "as_rows": self.rows, "frame": self.rows // STEADY_FRAMES}
+        return ops.conv1d(seen[before:], seen[:before], self.kernel, self.bias, **rule)
+
+
+class Repeat:
+    """A transposed convolution whose kernel is its stride, a product per row: [T, N] -> [stride * T, N].
+
+    `rows` are those of STEADY_FRAMES frames, of the input here as in all that follows.
+    """
+
+    def __init__(self, weights: Weights, width: int, stride: int, pending: np.ndarray, *, rows: int) -> None:
+        kernel = weights.array("conv.weight", width, width, stride).transpose(2, 1, 0).reshape(stride * width, width)
+        self.kernel = weights.place_half(kernel)
+        bias = np.tile(weights.array("conv.bias", width), stride)
+        self.bias = weights.place_exact((bias + np.asarray(kernel, np.float32) @ pending)[None])
+        self.stride = stride
+        self.rows = rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `stride` rows for each row."""
+        return ops.matmul_add(x, self.kernel, self.bias, as_rows=self.rows).reshape(self.stride * len(x), -1)
+
+
+class Upsampling:
+    """A transposed convolution whose kernel is twice its stride: block t of the output is made of rows t - 1 and t."""
+
+    def __init__(
+        self, weights: Weights, outputs: int, stride: int, entry: Entry, *, rows: int, looks_ahead: bool
+    ) -> None:
+        inputs = entry.bias.shape[0]
+        kernel = weights.array("conv.weight", inputs, outputs, 2 * stride).reshape(inputs, outputs, 2, stride)
+        # Phase m takes tap m + stride of the row before and tap m of the row itself.
+        self.kernel = weights.place_half(np.ascontiguousarray(kernel[:, :, ::-1].transpose(3, 1, 2, 0)))
+        self.bias = weights.exact("conv.bias", outputs)
+        self.stride = stride
+        self.rows = rows
+        self.entry = entry
+        self.looks_ahead = looks_ahead
+
+    def __call__(self, x: Tensor, tails: Tails, *, begins: bool) -> Tensor | None:
+        """Return `stride` rows for each row, but none for the first of a stream that begins and looks ahead."""
+        return self.over(self.entry(x, tails), begins=begins)
+
+    def over(self, seen: Tensor, *, begins: bool) -> Tensor | None:
+        """Do what a call does with what the entry made: rows [1 + T, inputs]."""
+        if begins and self.looks_ahead:
+            seen = seen[1:]
+        if len(seen) < 2:
+            return None
+        rule = {"as_rows": self.rows, "frame": self.rows // STEADY_FRAMES}
+        return ops.conv_transpose1d(seen[1:], seen[:1], self.kernel, self.bias, **rule)
+
+
+class ConvNeXt:
+    """x + gamma * pwconv2(gelu(pwconv1(norm(dwconv(x))))), but for the bias of pwconv2, which is `pending`."""
+
+    def __init__(self, weights: Weights, width: int, layout: TailLayout, *, rows: int) -> None:
         wide = 4 * width
         self.rows = rows
         gamma = np.asarray(weights.array("gamma", width), np.float32)
-        self.depthwise = CausalConv(weights.at("dwconv."), width, width, rows=rows, groups=width)
+        entry = Entry(weights, layout, (looks_back(), width), np.zeros(width, np.float32))
+        self.depthwise = CausalConv(weights.at("dwconv."), width, entry, rows=rows, groups=width)
         self.norm_weight = weights.exact("norm.weight", width)
         self.norm_bias = weights.exact("norm.bias", width)
         self.widen = weights.linear("pwconv1.weight", wide, width)
         self.widen_bias = weights.exact("pwconv1.bias", wide).reshape(1, wide)
         self.narrow = weights.scaled_linear("pwconv2.weight", width, wide, gamma)
-        self.narrow_bias = weights.place_exact((weights.array("pwconv2.bias", width) * gamma)[None])
+        self.pending = np.asarray(weights.array("pwconv2.bias", width), np.float32) * gamma
 
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
-        """Return the residual sum [T, N]."""
+    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
+        """Return the residual sum [T, N] without `pending`."""
         y = ops.layer_norm(self.depthwise(x, tails), self.norm_weight, self.norm_bias, epsilon=NORM_EPSILON)
         y = ops.gelu(ops.matmul_add(y, self.widen, self.widen_bias, as_rows=self.rows))
-        return ops.matmul_add(y, self.narrow, ops.add(x, self.narrow_bias), as_rows=self.rows)
+        return ops.matmul_add(y, self.narrow, x, as_rows=self.rows)
 
 
 class ResidualUnit:
-    """x + conv2(snake(conv1(snake(x)))), conv1 dilated, conv2 of one tap."""
+    """x + conv2(snake(conv1(snake(x)))), conv1 dilated, conv2 of one tap; all biases that x lacks are `pending`."""
 
-    def __init__(self, weights: Weights, width: int, dilation: int, *, rows: int) -> None:
+    def __init__(self, weights: Weights, layout: TailLayout, dilation: int, pending: np.ndarray, *, rows: int) -> None:
         self.rows = rows
-        self.snake1 = Snake(weights.at("act1."), width)
-        self.conv1 = CausalConv(weights.at("conv1."), width, width, rows=rows, dilation=dilation)
+        width = len(pending)
+        entry = SnakeEntry(weights.at("act1."), layout, (looks_back(dilation), width), pending)
+        self.conv1 = CausalConv(weights.at("conv1."), width, entry, rows=rows, dilation=dilation)
         self.snake2 = Snake(weights.at("act2."), width)
         self.conv2 = weights.place_half(weights.array("conv2.conv.weight", width, width, 1)[:, :, 0])
-        self.conv2_bias = weights.exact("conv2.conv.bias", width).reshape(1, width)
+        self.pending = pending + np.asarray(weights.array("conv2.conv.bias", width), np.float32)
 
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor:
-        """Return the residual sum [T, N]."""
-        y = self.snake2(self.conv1(self.snake1(x), tails))
-        return ops.matmul_add(y, self.conv2, ops.add(x, self.conv2_bias), as_rows=self.rows)
+    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
+        """Return the residual sum [T, N] without `pending`."""
+        return ops.matmul_add(self.snake2(self.conv1(x, tails)), self.conv2, x, as_rows=self.rows)
 
 
 class Block:
     """One decoder block: Snake, upsampling to half the width, three residual units."""
 
-    def __init__(self, weights: Weights, width: int, stride: int, *, rows: int, looks_ahead: bool) -> None:
-        half = width // 2
-        self.snake = Snake(weights.at("block.0."), width)
-        self.upsampling = Upsampling(weights.at("block.1."), half, width, stride, rows=rows, looks_ahead=looks_ahead)
-        self.units = [
-            ResidualUnit(weights.at(f"block.{i}."), half, dilation, rows=rows * stride)
-            for i, dilation in enumerate(DILATIONS, 2)
-        ]
+    def __init__(
+        self,
+        weights: Weights,
+        layout: TailLayout,
+        stride: int,
+        pending: np.ndarray,
+        *,
+        rows: int,
+        looks_ahead: bool,
+    ) -> None:
+        half = len(pending) // 2
+        entry = SnakeEntry(weights.at("block.0."), layout, (1, len(pending)), pending)
+        self.upsampling = Upsampling(weights.at("block.1."), half, stride, entry, rows=rows, looks_ahead=looks_ahead)
+        self.units: list[ResidualUnit] = []
+        self.pending = np.zeros(half, np.float32)
+        for i, dilation in enumerate(DILATIONS, 2):
+            unit = ResidualUnit(weights.at(f"block.{i}."), layout, dilation, self.pending, rows=rows * stride)
+            self.units.append(unit)
+            self.pending = unit.pending
 
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
-        """Return [stride * T, N / 2], or None while there is nothing yet."""
-        y = self.upsampling(self.snake(x), tails)
+    def __call__(self, x: Tensor, tails: Tails, *, begins: bool) -> Tensor | None:
+        """Return [stride * T, N / 2] without `pending`, or None while there is nothing yet."""
+        y = self.upsampling(x, tails, begins=begins)
         if y is not None:
             for unit in self.units:
                 y = unit(y, tails)
@@ -218,78 +269,64 @@ class Block:
 
 
 class WaveformStack:
-    """Everything from hidden rows to samples; names follow the checkpoint (`upsample.0.0.`, `decoder.6.`)."""
+    """Everything from hidden rows to samples; names follow the checkpoint (`upsample.0.0.`, `decoder.6.`).
 
-    def __init__(self, weights: Weights, shape: WaveformShape) -> None:
+    Biases in front of an Entry or a Repeat are added there, so that a residual sum is one product.
+    """
+
+    def __init__(self, weights: Weights, shape: WaveformShape, layout: TailLayout) -> None:
         rows = STEADY_FRAMES
+        pending = np.zeros(shape.width, np.float32)
         self.upsample = []
         for i, ratio in enumerate(shape.ratios):
-            repeat = Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio, rows=rows)
+            repeat = Repeat(weights.at(f"upsample.{i}.0."), shape.width, ratio, pending, rows=rows)
             rows *= ratio
-            self.upsample.append((repeat, ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width, rows=rows)))
-        width, last = shape.decoder_width, len(shape.rates) + 1
-        self.first = CausalConv(weights.at("decoder.0."), width, shape.width, rows=rows)
-        self.blocks = []
+            convnext = ConvNeXt(weights.at(f"upsample.{i}.1."), shape.width, layout, rows=rows)
+            pending = convnext.pending
+            self.upsample.append((repeat, convnext))
+        first = Entry(weights, layout, (looks_back(), shape.width), pending)
+        self.first = CausalConv(weights.at("decoder.0."), shape.decoder_width, first, rows=rows)
+        self.blocks: list[Block] = []
+        pending = np.zeros(shape.decoder_width, np.float32)
         for i, rate in enumerate(shape.rates, 1):
-            at, inputs = weights.at(f"decoder.{i}."), width >> (i - 1)
-            self.blocks.append(Block(at, inputs, rate, rows=rows, looks_ahead=shape.looks_ahead))
+            at = weights.at(f"decoder.{i}.")
+            block = Block(at, layout, rate, pending, rows=rows, looks_ahead=shape.looks_ahead)
+            pending = block.pending
+            self.blocks.append(block)
             rows *= rate
-        self.snake = Snake(weights.at(f"decoder.{last}."), width >> len(shape.rates))
-        self.last = CausalConv(weights.at(f"decoder.{last + 1}."), 1, width >> len(shape.rates), rows=rows)
+        end = len(shape.rates) + 1
+        last = SnakeEntry(weights.at(f"decoder.{end}."), layout, (looks_back(), len(pending)), pending)
+        self.last = CausalConv(weights.at(f"decoder.{end + 1}."), 1, last, rows=rows)
 
-    def __call__(self, x: Tensor, tails: StreamTails) -> Tensor | None:
-        """Return the samples [S, 1], not yet clamped, that rows [T, N] complete; None when there are none."""
+    def beginnings(self, frames: int) -> tuple[bool, ...]:
+        """Return for each block whether no rows have reached it behind `frames` frames, where that matters."""
+        rows, begins = frames * self.blocks[0].upsampling.rows // STEADY_FRAMES if self.blocks else 0, []
+        for block in self.blocks:
+            upsampling = block.upsampling
+            begins.append(upsampling.looks_ahead and not rows)
+            rows = max(rows - upsampling.looks_ahead, 0) * upsampling.stride
+        return tuple(begins)
+
+    @property
+    def reach(self) -> int:
+        """How many frames before its own the rows of a tail can depend on, at most."""
+        convolutions = [convnext.depthwise for _, convnext in self.upsample] + [self.first, self.last]
+        for block in self.blocks:
+            convolutions += [unit.conv1 for unit in block.units]
+        entries = [(conv.entry.rows, conv.rows) for conv in convolutions]
+        entries += [(block.upsampling.entry.rows, block.upsampling.rows) for block in self.blocks]
+        return ceil(sum(STEADY_FRAMES * before / rows for before, rows in entries)) + 1
+
+    def __call__(self, x: Tensor, tails: Tails, begins: Sequence[bool]) -> Tensor | None:
+        """Return the samples [S, 1], not yet clamped, that rows [T, N] complete; None when there are none.
+
+        `begins` says of each block whether these are its first rows, see `beginnings`.
+        """
         for repeat, convnext in self.upsample:
             x = convnext(repeat(x), tails)
         y: Tensor | None = self.first(x, tails)
-        for block in self.blocks:
+        for block, first in zip(self.blocks, begins, strict=True):
             if y is None:
                 return None
-            y = block(y, tails)
-        return None if y is None else self.last(self.snake(y), tails)
-
-
-class CodeStream:
-    """Codes in, samples out, in pieces of any length: what is pushed together or apart gives the same waveform."""
-
-    def __init__(
-        self, decode: Callable[[np.ndarray], Tensor | None], *, codebooks: int, entries: int, chunk: int
-    ) -> None:
-        """Stream through `decode`, which takes the next codes int32 [T <= chunk, K] and returns samples [S, 1]."""
-        self._decode = decode
-        self._codebooks = codebooks
-        self._entries = entries
-        self._chunk = chunk
-        self._finished = False
-
-    def push(self, codes: np.ndarray) -> np.ndarray:
-        """Add codes int [K, T] and return the samples that they complete, float32 [S] in [-1, 1].
-
-        Raises InputError for codes of another shape or outside the codebooks, and after `finish`.
-        """
-        if self._finished:
-            raise InputError("codes were pushed to a stream that is finished; open another one")
-        frames = checked_codes(codes, self._codebooks, self._entries)
-        pieces = [self._decode(frames[i : i + self._chunk]) for i in range(0, len(frames), self._chunk)]
-        samples = [np.clip(piece.numpy().reshape(-1), -1, 1) for piece in pieces if piece is not None]
-        return np.concatenate(samples) if samples else np.zeros(0, np.float32)
-
-    def finish(self) -> np.ndarray:
-        """End the stream and return the samples that are left: none, as each is emitted as soon as it is known."""
-        self._finished = True
-        return np.zeros(0, np.float32)
-
-
-def checked_codes(codes: np.ndarray, codebooks: int, entries: int) -> np.ndarray:
-    """Return codes int [K, T] as int32 rows [T, K]; raise InputError for another shape or value."""
-    codes = np.asarray(codes)
-    if codes.ndim != 2 or codes.shape[0] != codebooks or not np.issubdtype(codes.dtype, np.integer):
-        raise InputError(
-            f"codes are {codes.dtype} {list(codes.shape)}, expected whole numbers [{codebooks} codebooks, frames]"
-        )
-    if codes.size and not 0 <= codes.min() <= codes.max() < entries:
-        raise InputError(
-            f"codes run from {codes.min()} to {codes.max()}, but the codebooks have {entries} entries; "
-            "stop tokens and other specials are no codes"
-        )
-    return np.ascontiguousarray(codes.T, np.int32)
+            y = block(y, tails, begins=first)
+        return None if y is None else self.last(y, tails)

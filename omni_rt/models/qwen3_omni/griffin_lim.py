@@ -16,8 +16,8 @@ import numpy as np
 from omni_rt.errors import InputError, ModelFormatError, UnsupportedError
 from omni_rt.io.mel import hann, mel_filterbank
 from omni_rt.io.safetensors import SafetensorsFile
+from omni_rt.models.code_stream import checked_codes
 from omni_rt.models.qwen3_omni.config_sections import Code2WavConfig
-from omni_rt.models.waveform import checked_codes
 from omni_rt.results import AudioOutput
 
 FILE = "griffin_lim.safetensors"

@@ -9,15 +9,14 @@ codebook, so that a frame is one sum of K rows.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from omni_rt import ops
+from omni_rt.models.code_stream import CodeDecoder
 from omni_rt.models.decoder import Decoder, frequencies
 from omni_rt.models.qwen3_tts.config import CodecDecoderConfig
-from omni_rt.models.waveform import STEADY_FRAMES, CausalConv, CodeStream, WaveformShape, WaveformStack
-from omni_rt.state import KVCache, StreamTails
+from omni_rt.models.waveform import STEADY_FRAMES, CausalConv, Entry, WaveformShape, WaveformStack
+from omni_rt.state import KVCache, TailLayout, Tails
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
@@ -35,28 +34,29 @@ def codebook(weights: Weights, sums: str, entries: int, width: int) -> np.ndarra
     return total / np.maximum(usage, np.float32(SMALLEST_USAGE))[:, None]
 
 
-class CodecDecoder:
-    """Codes to speech; names follow the checkpoint under `decoder.`.
-
-    `chunk` frames are decoded at once, however many are asked for, so that memory stays bounded.
-    """
+class CodecDecoder(CodeDecoder):
+    """Codes to speech; names follow the checkpoint under `decoder.`."""
 
     def __init__(self, weights: Weights, config: CodecDecoderConfig, *, chunk: int | None = None) -> None:
-        self.config = config
+        super().__init__()
+        self.config = self.sizes = config
         self.device = weights.device
+        self.layout = TailLayout()
         shape = WaveformShape(
             config.latent_width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=False
         )
         self.chunk = chunk or shape.chunk_frames()
         self.codebooks = weights.place_exact(self._projected_codebooks(weights.at("quantizer.")))
+        nothing = np.zeros(config.codebook_width, np.float32)
+        entry = Entry(weights, self.layout, (LATENT_TAPS - 1, config.codebook_width), nothing)
         self.pre_conv = CausalConv(
-            weights.at("pre_conv."), config.latent_width, config.codebook_width, rows=STEADY_FRAMES, taps=LATENT_TAPS
+            weights.at("pre_conv."), config.latent_width, entry, rows=STEADY_FRAMES, taps=LATENT_TAPS
         )
         transformer = weights.at("pre_transformer.")
         self.input = transformer.affine("input_proj", config.width, config.latent_width)
         self.transformer = Decoder(transformer, config, as_rows=STEADY_FRAMES)
         self.output = transformer.affine("output_proj", config.latent_width, config.width)
-        self.stack = WaveformStack(weights, shape)
+        self.stack = WaveformStack(weights, shape, self.layout)
         self._offsets = self.device.tensor(np.arange(config.codebooks, dtype=np.int32) * config.codebook_size)
         self._frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta))
         weights.done(ignored=("quantizer.rvq_first.input_proj.", "quantizer.rvq_rest.input_proj."))
@@ -81,21 +81,13 @@ class CodecDecoder:
         """
         return self.stream().push(codes)
 
-    def stream(self) -> CodeStream:
-        """Open a stream: `push` codes [K, T] and get their samples, as many as the whole decode would give."""
-        cache = self.transformer.cache(self.config.sliding_window + self.chunk - 1)
-        return CodeStream(
-            partial(self._decode, cache, StreamTails()),
-            codebooks=self.config.codebooks,
-            entries=self.config.codebook_size,
-            chunk=self.chunk,
-        )
+    def cache(self) -> KVCache:
+        """Return an empty cache that takes a chunk at once."""
+        return self.transformer.cache(self.config.sliding_window + self.chunk - 1)
 
-    def _decode(self, cache: KVCache, tails: StreamTails, frames: np.ndarray) -> Tensor | None:
-        x = ops.embed_sum(self.codebooks, self.device.tensor(frames), self._offsets)
+    def hidden(self, codes: Tensor, positions: Tensor, cache: KVCache, tails: Tails) -> Tensor:
+        """Return the rows [T, N] of the stack for codes i32 [T, K] at positions [T, 1], which the cache counts."""
+        x = ops.embed_sum(self.codebooks, codes, self._offsets)
         x = ops.matmul_add(self.pre_conv(x, tails), *self.input, as_rows=STEADY_FRAMES)
-        positions = np.arange(cache.count, cache.count + len(frames), dtype=np.float32)[:, None]
-        table = ops.angles(self.device.tensor(positions), self._frequencies)
-        cache.extend(len(frames))
-        x, _ = self.transformer(x, table, cache)
-        return self.stack(ops.matmul_add(x, *self.output, as_rows=STEADY_FRAMES), tails)
+        x, _ = self.transformer(x, ops.angles(positions, self._frequencies), cache)
+        return ops.matmul_add(x, *self.output, as_rows=STEADY_FRAMES)

@@ -10,13 +10,13 @@ import numpy as np
 
 from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
+from omni_rt.models.code_stream import CodeStream
 from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.codec_encoder import CodecEncoder
 from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
 from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
-from omni_rt.models.waveform import CodeStream
 from omni_rt.state import cache_bytes
 from omni_rt.weights import Weights
 

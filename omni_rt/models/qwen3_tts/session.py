@@ -165,7 +165,7 @@ class TextToSpeech:
         stream = self.codec.stream()
         context = manner.voice.codes if isinstance(manner.voice, Voice) else None
         if context is not None:
-            stream.push(context)
+            stream.skip(context)
         frames: list[np.ndarray] = []
         chunks: list[np.ndarray] = []
         finish: FinishReason = "stop"
