@@ -1,7 +1,7 @@
 // ids[t] = the index of the largest x[t, n], the lowest among equals
 // bindings: x [T, N] f32; ids [T] i32
 // work: one workgroup per row, in strides of the grid; 256 lanes stride over the row by four, then halve the candidates
-// lib: largest
+// lib: largest, keep_largest
 
 struct Params { T: u32, N: u32 }
 

@@ -1,7 +1,7 @@
 // peaks[t, i] = the largest x[t, n] of run i of `parts` runs of the row, places[t, i] = its n, the lowest among equals
 // bindings: x [T, N] f32; peaks [T, parts] f32; places [T, parts] i32
 // work: workgroup (i, t); 256 lanes stride over the run by four, then halve the candidates
-// lib: largest
+// lib: largest, keep_largest
 
 struct Params { N: u32, parts: u32 }
 

@@ -1,10 +1,7 @@
-// largest: the largest of x[first .. end) by WG lanes, and the first place where it lies, in values[0] and indices[0] behind a
-// barrier. The caller defines WG and x (array of vec4).
+// largest: the largest of x[first .. end) by WG lanes, and the first place where it lies, in values[0] and indices[0]
+// behind a barrier. The caller defines WG and x (array of vec4), and takes the lib keep_largest.
 
 const BATCH: u32 = 8u; // loads in flight per lane
-
-var<workgroup> values: array<f32, WG>;
-var<workgroup> indices: array<u32, WG>;
 
 fn largest(first: u32, end: u32, lane: u32) {
   // The run may start and end inside a group of four: what lies outside it is passed over.
@@ -31,18 +28,5 @@ fn largest(first: u32, end: u32, lane: u32) {
       }
     }
   }
-  values[lane] = value;
-  indices[lane] = index;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      let other = values[lane + half];
-      let at = indices[lane + half];
-      if (other > values[lane] || (other == values[lane] && at < indices[lane])) {
-        values[lane] = other;
-        indices[lane] = at;
-      }
-    }
-    workgroupBarrier();
-  }
+  keep_largest(value, index, lane);
 }
