@@ -1,8 +1,9 @@
-// As attention of the queries of norm_rope_append, f16: y[t, h] = sum_p softmax_p(scale * q[t, h] . k[p mod S, g]) * v[p mod S, g]
+// y[t, h] = sum_p softmax_p(scale * q[t, h] . k[p mod S, g]) * v[p mod S, g]: attention of the queries of
+// norm_rope_append, f16
 // bindings: qkv [T, M] f32; q_norm [D] f32; k_norm [D] f32; table [T, D] f32; cache_k [S, G, D] f16; cache_v [S, G, D] f16;
 //   length [1] i32; y [T, H, D] f32
-// work: workgroup g; see lib/attention_run and lib/attention_step. T is 1, D a multiple of 8, up to 32 * STEPS; REPEAT divides
-//   H / G, or is more, up to 8
+// work: workgroup g; see lib/attention_run and lib/attention_step. T is 1, D a multiple of 8, up to 32 * STEPS; REPEAT
+//   divides H / G, or is more, up to 8
 // lib: attention_run, attention_heads, attention_step, visible
 
 struct Params {

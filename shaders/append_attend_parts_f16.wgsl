@@ -1,9 +1,10 @@
-// As attention_parts of the queries of norm_rope_append, f16: sums[t, h, i] = sum_p w v[p mod S, g]; stats[t, h, i] = peak, sum_p w
+// sums[t, h, i] = sum_p w v[p mod S, g]; stats[t, h, i] = peak, sum_p w: attention_parts of the queries of
+// norm_rope_append, f16
 // bindings: qkv [T, M] f32; q_norm [D] f32; k_norm [D] f32; table [T, D] f32; cache_k [S, G, D] f16; cache_v [S, G, D] f16;
 //   length [1] i32; sums [T, H, parts, D] f32;
 //   stats [T, H, parts, 2] f32
-// work: workgroup (i, g); see lib/attention_run and lib/attention_step. T is 1, D a multiple of 8, up to 32 * STEPS; REPEAT divides
-//   H / G, or is more, up to 8
+// work: workgroup (i, g); see lib/attention_run and lib/attention_step. T is 1, D a multiple of 8, up to 32 * STEPS;
+//   REPEAT divides H / G, or is more, up to 8
 // lib: attention_run, attention_heads, attention_step, visible
 
 struct Params {

@@ -1,5 +1,6 @@
 // y[t, n] = scale * sum_q w[offsets[q] + ids[t, q], n]
-// bindings: w_q [row_count, N] int8, w_d [row_count, N / 32] f16, rows row_start.. of V; ids [T, Q] i32; offsets [Q] i32; y [T, N] f32
+// bindings: w_q [row_count, N] int8, w_d [row_count, N / 32] f16, rows row_start.. of V; ids [T, Q] i32;
+//   offsets [Q] i32; y [T, N] f32
 // work: lane i of column j writes y[t, i] for t = j, j + groups.y, ..; the first row range sets y, those after it add to it
 // lib: value_q8_0
 

@@ -1,5 +1,6 @@
 // y[t, n] = r[t, n] + sum_a weights[t, a] * sum_i h[t, a, i] * w[experts[t, a], n, i]
-// bindings: h [T, A, I] f32; w [row_count, I] f32, rows row_start.. of E * N; experts [T, A] i32; weights [T, A] f32; r [T, N] f32; y [T, N] f32
+// bindings: h [T, A, I] f32; w [row_count, I] f32, rows row_start.. of E * N; experts [T, A] i32; weights [T, A] f32;
+//   r [T, N] f32; y [T, N] f32
 // work: workgroup (j, z) computes y[t, j * ROWS ..] for t = z, z + groups.y, ..; WG lanes stride over slots and I
 // lib: expert_down, chunk_f32, sum_outputs
 

@@ -1,5 +1,6 @@
 // h[t, a, i] = silu(gate) * up; gate = x[t, :] . w[e, i, :], up = x[t, :] . w[e, I + i, :], e = experts[t, a]
-// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of E * 2 I; experts [T, A] i32; h [T, A, I] f32
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of E * 2 I;
+//   experts [T, A] i32; h [T, A, I] f32
 // work: workgroup (j, a, z) computes h[t, a, j * ROWS ..] for t = z, z + groups.z, ..; WG lanes stride over K
 // lib: expert_gate_up, chunk_q8_0, sum_outputs, sigmoid
 

@@ -1,6 +1,8 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for few rows of x: each weight is read once for T_TILE of them.
-// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
-// work: workgroup (i, j, z) computes weight rows (j + z * groups.y) * ROWS .. for rows i * T_TILE .. of x, so that neighbours share weights; WG lanes stride over K
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N;
+//   r [R, N] f32, R = 1 or T; y [T, N] f32
+// work: workgroup (i, j, z) computes weight rows (j + z * groups.y) * ROWS .. for rows i * T_TILE .. of x, so that
+//   neighbours share weights; WG lanes stride over K
 // lib: gemv, gemv_sums, chunk_quad, quad_q8_0, sum_outputs
 
 struct Params { T: u32, N: u32, K: u32, R: u32, row_start: u32, row_count: u32 }

@@ -1,5 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for one row of x.
-// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N;
+//   r [R, N] f32, R = 1 or T; y [T, N] f32
 // work: workgroup (i, j) computes weight rows (i + j * groups.x) * ROWS .., for row 0 of x; WG lanes stride over K
 // lib: gemv, gemv_sums, chunk_q8_0, sum_outputs
 

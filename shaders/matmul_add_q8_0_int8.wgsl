@@ -1,5 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for many rows of x, rounded to int8.
-// bindings: x_q [T, K] int8, x_d [T, K / 32] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
+// bindings: x_q [T, K] int8, x_d [T, K / 32] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows
+//   row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
 // work: workgroup (i, j) computes COLUMNS * TN weight rows from there * i on for LINES * TM rows of x from there * j on
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values of K at a time
 // lib: tiled, int8_tile

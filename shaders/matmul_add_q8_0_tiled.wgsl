@@ -1,5 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[R == 1 ? 0 : t, n], for many rows of x.
-// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32, R = 1 or T; y [T, N] f32
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N;
+//   r [R, N] f32, R = 1 or T; y [T, N] f32
 // work: workgroup (i, j) computes 16 * TN weight rows from 16 * TN * i on for 16 * TM rows of x from 16 * TM * j on
 // lib: tiled, tile_product, quad_q8_0
 

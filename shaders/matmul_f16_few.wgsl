@@ -1,6 +1,7 @@
 // y[t, n] = sum_k x[t, k] * w[n, k], for few rows of x: each weight is read once for T_TILE of them.
 // bindings: x [T, K] f32; w [row_count, K] f16, rows row_start.. of N; y [T, N] f32
-// work: workgroup (i, j, z) computes weight rows (j + z * groups.y) * ROWS .. for rows i * T_TILE .. of x, so that neighbours share weights; WG lanes stride over K
+// work: workgroup (i, j, z) computes weight rows (j + z * groups.y) * ROWS .. for rows i * T_TILE .. of x, so that
+//   neighbours share weights; WG lanes stride over K
 // lib: gemv, gemv_sums, chunk_quad, quad_f16, sum_outputs
 
 struct Params { T: u32, N: u32, K: u32, row_start: u32, row_count: u32 }

@@ -1,5 +1,6 @@
 // y[t, n] = sum_k m[t, k] * w[n, k], m[t, k] = x[t, k] / sqrt(mean(x[t, :]^2) + epsilon) * g[k]
-// bindings: x [T, K] f32; g [K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; y [T, N] f32
+// bindings: x [T, K] f32; g [K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N;
+//   y [T, N] f32
 // work: workgroup (i, j, t) computes weight rows (i + j * groups.x) * ROWS .. for row t of x; WG lanes stride over K
 // lib: norm_gemv, chunk_q8_0, sum_outputs
 

@@ -1,4 +1,5 @@
-// mean[n] = sum_t a[t] x[t, n]; deviation[n] = sqrt(max(sum_t a[t] (x[t, n] - mean[n])^2, 1e-12)); a = softmax_t(logits[t, n])
+// mean[n] = sum_t a[t] x[t, n]; deviation[n] = sqrt(max(sum_t a[t] (x[t, n] - mean[n])^2, 1e-12));
+// a = softmax_t(logits[t, n])
 // bindings: x [T, N] f32; logits [T, N] f32; mean [1, N] f32; deviation [1, N] f32
 // work: a workgroup computes one channel; 64 lanes stride over the rows three times, for maximum, mean and deviation
 // lib: sum

@@ -1,5 +1,5 @@
-// seen_keys, fill_query: the queries of attend_run are rows of q, and the keys that each sees follow from params (T, S, causal,
-// window, block) and length.
+// seen_keys, fill_query: the queries of attend_run are rows of q, and the keys that each sees follow from params (T, S,
+// causal, window, block) and length.
 
 fn seen_keys(t: u32) -> vec2<u32> {
   let end = u32(length[0]);

@@ -1,8 +1,7 @@
-// seen_keys, fill_query: the query of attend_run is one row of a fused projection, whose heads are normalised and rotated on the
-// way; the workgroups whose runs end with the newest position write its key and value first, each for itself: all write the
-// same, and read it behind a barrier. The caller binds qkv, q_norm,
-// k_norm, table (arrays of vec4), cache_k, cache_v (f16, four to a vec2<u32>), length; params has S, G, D (a multiple of
-// 8), H, epsilon, scale, window.
+// seen_keys, fill_query: the query of attend_run is one row of a fused projection, whose heads are normalised and
+// rotated on the way; the workgroups whose runs end with the newest position write its key and value first, each for
+// itself: all write the same, and read it behind a barrier. The caller binds qkv, q_norm, k_norm, table (arrays of vec4),
+// cache_k, cache_v (f16, four to a vec2<u32>), length; params has S, G, D (a multiple of 8), H, epsilon, scale, window.
 
 fn seen_keys(t: u32) -> vec2<u32> {
   let end = u32(length[0]);

@@ -1,6 +1,7 @@
 // gemv_sums: adds the products of ROWS weight rows, first.. of the bound range, with T_TILE rows of x, first_t.., to sums
-// [T_TILE, ROWS]: the share of one of `lanes` lanes, which takes every lanes-th chunk of CHUNK vec4 of K. The caller defines ROWS,
-// T_TILE, OUTPUTS = ROWS * T_TILE, x (array of vec4), params (T, K, row_count) and the lib chunk_* (weight_chunk).
+// [T_TILE, ROWS]: the share of one of `lanes` lanes, which takes every lanes-th chunk of CHUNK vec4 of K. The caller
+// defines ROWS, T_TILE, OUTPUTS = ROWS * T_TILE, x (array of vec4), params (T, K, row_count) and the lib chunk_*
+// (weight_chunk).
 
 fn gemv_sums(sums: ptr<function, array<f32, OUTPUTS>>, first_t: u32, first: u32, lane: u32, lanes: u32) {
   let chunks = params.K / (4u * CHUNK);

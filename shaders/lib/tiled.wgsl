@@ -1,6 +1,6 @@
-// tiled: the outputs of rows first_t .. of x, LINES * TM of them, and weight rows first_row .. of the bound range, COLUMNS * TN
-// of them, by one workgroup of 256 lanes. The caller defines TM, TN, params (T, K, row_start, row_count), finish(t, n, value)
-// and the lib tile_product with a quad_* and x (array of vec4), or int8_tile and what it takes.
+// tiled: the outputs of rows first_t .. of x, LINES * TM of them, and weight rows first_row .. of the bound range,
+// COLUMNS * TN of them, by one workgroup of 256 lanes. The caller defines TM, TN, params (T, K, row_start, row_count),
+// finish(t, n, value) and the lib tile_product with a quad_* and x (array of vec4), or int8_tile and what it takes.
 
 var<private> first_t: u32;
 var<private> first_row: u32;
