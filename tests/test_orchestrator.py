@@ -120,6 +120,19 @@ def test_a_stream_yields_what_chat_returns_and_sound_before_the_end(
     assert len(reply.audio) == reference.config.code2wav.samples(reply.codes.shape[1])  # type: ignore[union-attr]
 
 
+def test_speech_while_the_text_is_written_is_that_of_the_whole_text(
+    omni: OmniOrchestrator, reference: Reference
+) -> None:
+    """Past its last words too, where the Talker reads the end of the text and then padding."""
+    messages = messages_of(reference, "turns")
+    prompt = omni.prompt(messages)
+    reply_ids = omni.thinker.generate(prompt, len(reference["thinker.turns.greedy_ids"]), Sampling())
+    assert omni.talker is not None
+    whole = omni.talker.generate(prompt, reply_ids, sampling=Sampling(repetition_penalty=1.05)).codes
+    reply = omni.chat(messages, speech=True, max_new_tokens=len(reply_ids), sampling=Sampling())
+    np.testing.assert_array_equal(reply.codes, whole)
+
+
 def test_a_seed_repeats_a_sampled_spoken_reply(omni: OmniOrchestrator, reference: Reference) -> None:
     messages = messages_of(reference, "text")
     sampling = Sampling(temperature=1.2, top_k=30, top_p=0.9)
