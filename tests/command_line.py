@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +51,32 @@ class Program:
         return Outcome(code, out, err)
 
 
+@contextmanager
+def signals_heard() -> Iterator[None]:
+    """Let processes started inside hear what this one ignores, as it does in the background or under nohup."""
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ignored = [number for number in stops if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[bytes]:
     """Start the command line in a process of its own, in a directory, with changes to the environment."""
     search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "omni_rt", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": search, **environment},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    with signals_heard():
+        return subprocess.Popen(
+            [sys.executable, "-m", "omni_rt", *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": search, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
 
 def separately(*arguments: str, cwd: Path, given: bytes = b"", **environment: str) -> tuple[int, bytes, str]:
@@ -108,12 +124,13 @@ class Terminal:
 
     def __init__(self, cwd: Path, *arguments: str) -> None:
         """Start it in a directory."""
-        self._process, self._file = pty.fork()
-        if self._process == 0:
-            os.chdir(cwd)
-            search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            environment = {**os.environ, "PYTHONPATH": search, "TERM": "dumb"}
-            os.execve(sys.executable, [sys.executable, "-m", "omni_rt", *arguments], environment)
+        with signals_heard():
+            self._process, self._file = pty.fork()
+            if self._process == 0:
+                os.chdir(cwd)
+                search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+                environment = {**os.environ, "PYTHONPATH": search, "TERM": "dumb"}
+                os.execve(sys.executable, [sys.executable, "-m", "omni_rt", *arguments], environment)
 
     def type(self, text: str) -> None:
         """Type text; control characters act as they do at a keyboard."""

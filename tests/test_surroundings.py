@@ -20,7 +20,7 @@ from omni_rt.errors import InputError
 from omni_rt.io.files import atomic_write, hold, is_held
 from omni_rt.results import AudioOutput
 from omni_rt.voice import Voice
-from tests.command_line import QUESTION, ROOT, SHORT, Program, separately
+from tests.command_line import QUESTION, ROOT, SHORT, Program, separately, signals_heard
 from tests.conftest import GOLDENS
 
 
@@ -199,13 +199,13 @@ def test_a_signal_leaves_nothing_half_written_and_others_files_alone(
 ) -> None:
     target = tmp_path / "[answer] 1.gguf"
     with atomic_write(target) as others:  # of a process with another number
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITES, str(target), known], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        command = [sys.executable, "-c", WRITES, str(target), known]
+        with signals_heard():
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None and process.stdout.readline() == b"written\n"
         assert len(list(tmp_path.iterdir())) == 2
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 128 + number and err == b"\nomni-rt: stopped\n"
         assert list(tmp_path.iterdir()) == [others]
 
