@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import omni_rt
 from omni_rt import native
@@ -17,8 +17,13 @@ from omni_rt.devices.device import Device
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from tests.reference import Reference
 
-# The same examples in every run: a failure is somebody's change, not the day's luck.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however long each takes: a failure is somebody's change, not the day's luck or load.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("repeatable")
 
 GOLDENS = Path(__file__).parent / "goldens" / "omni-seed1"

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_rt import ops
 from omni_rt.devices.device import Device
 from omni_rt.tensor import Tensor
 
-ONCE_PER_DEVICE = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONCE_PER_DEVICE = settings(max_examples=25)
 
 
 def attend_slowly(

@@ -263,7 +263,7 @@ def test_seventy_seconds_are_transformed_quickly() -> None:
     assert time.process_time() - started < 2.0  # 0.2 s on a desktop core; a loop per frame takes far longer
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(bins=st.integers(9, 600), mels=st.integers(1, 64), rate=st.sampled_from([8000, 16000, 24000, 48000]))
 def test_filters_are_positive_and_stay_in_their_band(bins: int, mels: int, rate: int) -> None:
     filters = mel_filterbank(bins, mels, 300.0, rate / 2 - 500, rate)

@@ -143,7 +143,7 @@ def test_a_file_cut_short_is_refused(container: str) -> None:
             load_image(content[:length])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     container=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4),
@@ -214,7 +214,7 @@ def slow_bicubic(values: np.ndarray, size: int) -> np.ndarray:
     return np.array(result)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(source=st.integers(1, 70), target=st.integers(1, 70), seed=st.integers(0, 99))
 def test_resizing_equals_the_textbook_to_one_level(source: int, target: int, seed: int) -> None:
     line = np.random.default_rng(seed).integers(0, 256, source).astype(np.uint8)
@@ -249,7 +249,7 @@ def test_sizes_round_to_whole_tokens_within_the_bounds(shape: tuple[int, int], e
     assert smart_resize(*shape) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(height=st.integers(1, 9000), width=st.integers(1, 9000))
 def test_any_shape_gets_a_size_within_the_bounds_or_is_too_narrow(height: int, width: int) -> None:
     if max(height, width) > 200 * min(height, width):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_rt import ops, quant
@@ -21,9 +21,7 @@ from tests.parity import rounded_to_int8
 DTYPES = ("f32", "f16", "q8_0")
 Operands = dict[str, np.ndarray]
 counts = st.integers
-bounded = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+bounded = settings(max_examples=25)
 seeds = st.integers(0, 2**31)
 
 

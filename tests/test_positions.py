@@ -136,7 +136,7 @@ def test_placeholders_that_do_not_fit_the_media_are_refused(ids: list[int], layo
 TIMES = st.lists(st.floats(0, 60, width=32), max_size=30).map(sorted)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(video=TIMES, audio=TIMES)
 def test_interleaving_is_a_stable_merge_with_the_video_first(video: list[float], audio: list[float]) -> None:
     order = interleave_order(np.array(video), np.array(audio))

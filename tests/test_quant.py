@@ -39,7 +39,7 @@ def rows(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(rows())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_blocks_equal_those_of_the_reference_quantiser_bit_for_bit(values: np.ndarray) -> None:
     ours = quant.planes_to_blocks(*quant.quantise(values))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -48,7 +48,7 @@ def test_blocks_equal_those_of_the_reference_quantiser_bit_for_bit(values: np.nd
 
 
 @given(rows())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_dequantised_values_equal_those_of_the_reference(values: np.ndarray) -> None:
     quants, scales = quant.quantise(values)
     reference = gguf.quants.dequantize(quant.planes_to_blocks(quants, scales), gguf.GGMLQuantizationType.Q8_0)
@@ -56,7 +56,7 @@ def test_dequantised_values_equal_those_of_the_reference(values: np.ndarray) -> 
 
 
 @given(rows())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_value_moves_by_at_most_half_a_step_and_the_rounding_of_its_scale(values: np.ndarray) -> None:
     quants, scales = quant.quantise(values)
     blocks = values.reshape(*scales.shape, BLOCK).astype(np.float64)
@@ -71,7 +71,7 @@ def test_a_value_moves_by_at_most_half_a_step_and_the_rounding_of_its_scale(valu
     arrays.arrays(np.int8, shapes, elements=st.integers(-128, 127)),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_planes_to_blocks_and_back_keeps_every_bit(quants: np.ndarray, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 1 << 16, (quants.shape[0], quants.shape[1] // BLOCK), np.uint16)
     blocks = quant.planes_to_blocks(quants, bits.view(np.float16))
@@ -82,7 +82,7 @@ def test_planes_to_blocks_and_back_keeps_every_bit(quants: np.ndarray, seed: int
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 4).map(lambda n: n * quant.BLOCK_BYTES))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_blocks_to_planes_and_back_keeps_every_bit(blocks: np.ndarray) -> None:
     np.testing.assert_array_equal(quant.planes_to_blocks(*quant.blocks_to_planes(blocks)), blocks)
 

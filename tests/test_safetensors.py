@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -205,7 +205,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(header=st.dictionaries(st.text(max_size=4), FIELDS | JSON, max_size=3) | JSON, data=st.binary(max_size=48))
 def test_any_header_gives_arrays_within_the_file_or_a_clear_error(tmp_path: Path, header: object, data: bytes) -> None:
     path = write(tmp_path / "fuzz.safetensors", header, data)
@@ -218,7 +218,7 @@ def test_any_header_gives_arrays_within_the_file_or_a_clear_error(tmp_path: Path
         assert total == len(data)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(at=st.integers(0, 400), value=st.integers(0, 255))
 def test_one_changed_byte_never_reads_outside_the_file(tmp_path: Path, at: int, value: int) -> None:
     save_file({"a": TENSORS["a.weight"], "b": TENSORS["b"]}, tmp_path / "good.safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_rt.errors import InputError, ModelFormatError, ModelNotFoundError, UnsupportedError
@@ -104,7 +104,7 @@ TEXT = st.text(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(text=TEXT)
 def test_decoding_gives_the_composed_text_back(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -112,7 +112,7 @@ def test_decoding_gives_the_composed_text_back(tokenizer: Tokenizer, text: str) 
     assert max(ids, default=0) < tokenizer.token_id("<|endoftext|>")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, 281), max_size=20), skip=st.booleans())
 def test_any_ids_stream_to_what_the_library_decodes(tokenizer: Tokenizer, ids: list[int], skip: bool) -> None:
     stream = StreamDecoder(tokenizer, skip)

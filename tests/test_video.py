@@ -111,7 +111,7 @@ def test_two_frames_a_second_are_taken(total: int, fps: float, expected: list[in
     assert sampled_frames(total, fps).tolist() == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(total=st.integers(1, 200_000), fps=st.floats(0.05, 240))
 def test_the_frames_taken_rise_from_first_to_last_and_are_an_even_number(total: int, fps: float) -> None:
     chosen = sampled_frames(total, fps)
@@ -231,7 +231,7 @@ def test_a_file_without_frames_or_cut_short_is_refused(film: Path, tmp_path: Pat
             load_video(path, SMALL)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(changes=st.lists(st.tuples(st.integers(0, 1 << 14), st.integers(0, 255)), min_size=1, max_size=5))
 def test_changed_bytes_give_a_video_or_a_clear_refusal(changes: list[tuple[int, int]]) -> None:
     content = bytearray(CLIP.read_bytes())
