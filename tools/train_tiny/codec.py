@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from omni_rt.io.mel import mel_filterbank
+from omni_rt.models.qwen3_omni.griffin_lim import FILE
 from tools.train_tiny import grammar, speech
 
 SEED = 24
@@ -93,9 +94,10 @@ class Codec:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Codec:
-        """Read what this stage wrote."""
-        with np.load(path) as data:
-            return cls(torch.tensor(data["mean"], device=device), torch.tensor(data["tables"], device=device))
+        """Read what this stage wrote, or the tables in a model's directory, which are rounded to float16."""
+        data = load_file(path / FILE) if path.is_dir() else np.load(path)
+        mean, tables = (torch.tensor(data[name].astype(np.float32), device=device) for name in ("mean", "tables"))
+        return cls(mean, tables)
 
 
 def tokens_at(pieces: list[str], words: list[tuple[int, float]], seconds: float, frames: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     python -m tools.train_tiny.export OUT thinker.pt [talker.pt ...] [--codec codec.npz]
 
-Each file is a torch.save of released names and tensors. Without the speaking half, that half gets random weights. The
-codec becomes the tables of the Griffin-Lim vocoder.
+Each file is a torch.save of released names and tensors, or a model's directory; what comes later replaces what came
+before. What is nowhere gets random weights. The codec becomes the tables of the Griffin-Lim vocoder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from golden_files import write_safetensors
 from golden_tensors import random_tensor, tensor_shapes
 
 from omni_rt.models.qwen3_omni.griffin_lim import FILE
-from tools.train_tiny import shape
+from tools.train_tiny import runs, shape
 from tools.train_tiny.codec import Codec
 
 
@@ -25,7 +25,7 @@ def collect(files: list[Path]) -> dict[str, np.ndarray]:
     """Return every tensor of the checkpoint, float32 that bfloat16 holds exactly; raise ValueError for a wrong one."""
     known: dict[str, torch.Tensor] = {}
     for file in files:
-        known |= torch.load(file, map_location="cpu")
+        known |= runs.load(file)
     generator = np.random.default_rng(0)
     tensors, random = {}, []
     for name, size in tensor_shapes(shape.config()):

@@ -1,6 +1,7 @@
 """Speech to train on, made by espeak-ng through the library that `espeakng_loader` carries (GPL-3.0, never shipped).
 
-Voices are divided by role, so that the model, its test, and each of the two recognisers hear different ones.
+Voices are divided by role, so that the model, its test, and each of the two recognisers hear different ones. A seed
+fixes what is said and how; the breath in a voice is noise that the library draws anew in each process.
 """
 
 from __future__ import annotations

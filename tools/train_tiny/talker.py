@@ -1,11 +1,11 @@
 """Stage: the Talker and its code predictor learn to speak what the frozen Thinker writes.
 
-    python -m tools.train_tiny.talker OUT THINKER [--seconds S] [--dry-run]
+    python -m tools.train_tiny.talker OUT THINKER [--steps N] [--start WEIGHTS] [--dry-run]
 
 Cross-entropy on codebook 0 and the stop token, and with less weight on the other codebooks; part of the history is
-corrupted, so that mistakes do not grow. Needs what the codec stage left in OUT; THINKER is the file of weights that
-the stage before wrote, or "none" for random ones. Writes OUT/talker.pt (released names, bfloat16) and says how well
-held-out texts are spoken. A run that was cut goes on from OUT/talker-run.pt.
+corrupted, so that mistakes do not grow. THINKER is the file of weights that the stage before wrote, or a model's
+directory; the codec is what that stage left in OUT, or the tables in the directory. Writes OUT/talker.pt (released
+names, bfloat16) and says how well held-out texts are spoken. A run that was cut goes on from OUT/talker-run.pt.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import copy
 import random
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tools.train_tiny import grammar, shape, speech
+from tools.train_tiny import grammar, runs, shape, speech
 from tools.train_tiny.batches import Store
 from tools.train_tiny.codec import SAMPLE_RATE, Codec, spoken_text, tokens_at
 from tools.train_tiny.dialogues import Dialogues, Prompt, Rows, corrupted, heard_prompts, text_prompt
@@ -44,6 +45,8 @@ HEARD_NOISE = 0.5
 CORRUPTION = 0.35
 REST_SHARE = 0.3
 """Share of the frames whose other codebooks are learned in a step."""
+SHOWN_EVERY = 25
+"""Steps between two lines about the losses."""
 
 
 def spoken(texts: list[str], writer: Writer, codec: Codec, path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -65,7 +68,8 @@ def spoken(texts: list[str], writer: Writer, codec: Codec, path: Path) -> tuple[
     frames = [known[text] for text in texts]
     if missing:
         counts = np.array([len(item) for item in frames])
-        np.savez_compressed(path, texts=np.array(texts), frames=np.concatenate(frames), counts=counts)
+        with runs.replacing(path) as file:
+            np.savez_compressed(file, texts=np.array(texts), frames=np.concatenate(frames), counts=counts)
     return [item[:, :4] for item in frames], [item[:, 4] for item in frames]
 
 
@@ -81,7 +85,7 @@ def make_dialogues(
     writer = Writer(directory / "checkpoint")
     chance = random.Random(f"{SEED} {role}")
     count, *others = sizes
-    texts = list(dict.fromkeys(spoken_text(chance) for _ in range(count)))
+    texts = list(dict.fromkeys(text_to_read(chance) for _ in range(count)))
     if role == "model" and count > 1000:
         texts = list(dict.fromkeys([*texts, *(fact.answer for fact in grammar.facts())]))
     prompts: list[Prompt] = [text_prompt(writer, text) for text in texts]
@@ -97,6 +101,11 @@ def make_dialogues(
     codes, progress = spoken(texts, writer, codec, directory / f"spoken-{role}.npz")
     replies = [writer.encode(text) for text in texts]
     return Dialogues(writer, prompts, replies, codes, progress, device), np.array(pairs), texts
+
+
+def text_to_read(chance: random.Random) -> str:
+    """Draw a text to read aloud, often of few words: the first word of a text is a token of its own."""
+    return grammar.random_words(chance, 1, 4) if chance.random() < 0.4 else spoken_text(chance)
 
 
 def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: float = 0.0) -> Tensor:
@@ -115,7 +124,7 @@ def embed(talker: Talker, words: Tensor, states: Tensor, rows: Rows, noise: floa
 
 
 def losses(
-    talker: Talker, namer: nn.Linear, words: Tensor, states: Tensor, rows: Rows, noise: float
+    talker: Talker, namer: nn.Linear | None, words: Tensor, states: Tensor, rows: Rows, noise: float
 ) -> dict[str, Tensor]:
     """Return the losses of a batch, `loss` their weighted sum. Shapes depend on nothing but those of `rows`."""
     with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda, cache_enabled=False):
@@ -123,11 +132,7 @@ def losses(
         hidden = talker.model(embed(talker, words, states, rows, noise), rows.positions, pointers).flatten(0, 1)
         wanted = rows.wanted.flatten(0, 1)
         logits = talker.codec_head(hidden).float()
-        names = namer(talker.model.seen).float().unflatten(-1, (len(POINTERS), -1))
-        named = sum(
-            F.cross_entropy(names[..., ahead, :].flatten(0, 1), named_at(rows, ahead).flatten(), ignore_index=-1)
-            for ahead in POINTERS.values()
-        )
+        named = torch.zeros((), device=wanted.device) if namer is None else misnamed(namer, talker.model.seen, rows)
         first = F.cross_entropy(logits, wanted[:, 0], ignore_index=-1)
         lots = torch.rand(len(wanted), device=wanted.device) + (wanted[:, 1] >= 0)
         kept = lots.topk(int(REST_SHARE * len(wanted))).indices
@@ -145,6 +150,16 @@ def losses(
             "right": right}  # fmt: skip
 
 
+def misnamed(namer: nn.Linear, seen: Tensor, rows: Rows) -> Tensor:
+    """Return how badly the tokens that are spoken, and the next, can be told from the states `seen` [B, T, N]."""
+    names = namer(seen).float().unflatten(-1, (len(POINTERS), -1))
+    losses = [
+        F.cross_entropy(names[..., ahead, :].flatten(0, 1), named_at(rows, ahead).flatten(), ignore_index=-1)
+        for ahead in POINTERS.values()
+    ]
+    return torch.stack(losses).sum()
+
+
 def named_at(rows: Rows, ahead: int) -> Tensor:
     """Return the token [B, T] that is spoken, or so many after it, -1 where there is none."""
     place = rows.looking(ahead)
@@ -152,14 +167,16 @@ def named_at(rows: Rows, ahead: int) -> Tensor:
 
 
 class Lesson:
-    """Losses and gradients of batches. On a GPU each shape is recorded once and then replayed, which is faster."""
+    """Losses and gradients of batches. On a GPU each shape is recorded once and then replayed, which is faster.
 
-    def __init__(self, talker: Talker, words: Tensor, store: Dialogues) -> None:
-        self.talker, self.words, self.store = talker, words, store
-        self.namer = nn.Linear(talker.codec_head.in_features, len(POINTERS) * len(words)).to(words.device)
+    `namer` is a head for training alone; None for a Talker that has learned where it is in the text.
+    """
+
+    def __init__(self, talker: Talker, namer: nn.Linear | None, words: Tensor, store: Dialogues) -> None:
+        self.talker, self.namer, self.words, self.store = talker, namer, words, store
         self.noise = HEARD_NOISE * store.states.std().item()
         self.gradients = []
-        for value in (*talker.parameters(), *self.namer.parameters()):
+        for value in (*talker.parameters(), *(namer.parameters() if namer else ())):
             value.grad = torch.zeros_like(value)
             self.gradients.append(value.grad)
         self.recorded: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
@@ -207,73 +224,58 @@ def train(arguments: argparse.Namespace) -> None:
     out, dry = arguments.out, arguments.dry_run
     began = time.monotonic()
     shape.write_directory(out / "checkpoint")
-    codec = Codec.load(out / "codec.npz", device)
+    codec = Codec.load(arguments.thinker if arguments.thinker.is_dir() else out / "codec.npz", device)
     thinker = Thinker(shape.config()).to(device).eval()
-    if str(arguments.thinker) != "none":
-        known = torch.load(arguments.thinker, map_location=device)
-        thinker.load_state_dict({name.removeprefix("thinker."): value.float() for name, value in known.items()})
+    runs.load_weights(thinker, "thinker.", arguments.thinker)
     words = thinker.model.embed_tokens.weight.detach()
-    sizes = (24, 6, 4, 2, 2) if dry else (arguments.texts, CLIPS, WRITTEN, PICTURES, SPOKEN_PICTURES)
+    sizes = (24, 6, 4, 2, 2) if dry else (arguments.texts, *heard_sizes(arguments.heard))
     store, pairs, _ = make_dialogues(out, codec, thinker, sizes, "model", device)
-    few = (8, 2, 2, 1, 1) if dry else (260, 60, 20, 10, 10)
-    check = make_dialogues(out, codec, thinker, few, "held-out", device)
     hours = store.frame_counts.sum() / 25 / 3600
     print(f"talker: {len(pairs)} dialogues, {hours:.1f} h of speech in {time.monotonic() - began:.0f} s", flush=True)
     talker = Talker(shape.config()["talker_config"]).to(device)
     if arguments.start:
-        known = torch.load(arguments.start, map_location=device)
-        talker.load_state_dict({name.removeprefix("talker."): value.float() for name, value in known.items()})
+        runs.load_weights(talker, "talker.", arguments.start)
     print(f"{sum(value.numel() for value in talker.parameters()):,} parameters")
     groups = [
         {"params": [value for value in talker.parameters() if value.ndim > 1], "weight_decay": 0.03},
         {"params": [value for value in talker.parameters() if value.ndim < 2], "weight_decay": 0.0},
     ]
-    lesson = Lesson(talker, words, store)
-    groups.append({"params": [*lesson.namer.parameters()], "weight_decay": 0.0})
+    namer = None
+    if not arguments.start:
+        namer = nn.Linear(talker.codec_head.in_features, len(POINTERS) * len(words)).to(device)
+        groups.append({"params": [*namer.parameters()], "weight_decay": 0.0})
+    lesson = Lesson(talker, namer, words, store)
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
     average = copy.deepcopy(talker)
     ours, averaged = ([*model.parameters()] for model in (talker, average))
-    parts = {"talker": talker, "optimiser": optimiser, "average": average, "namer": lesson.namer}
-    before, spent = 0, 0.0
-    if (out / "talker-run.pt").exists():
-        run = torch.load(out / "talker-run.pt", map_location="cpu")
-        before, spent = run["at"]
-        for name, part in parts.items():
-            part.load_state_dict(run[name])
-
-    def save(step: int, seconds: float) -> None:
-        run = {name: part.state_dict() for name, part in parts.items()}
-        torch.save(run | {"at": (step, seconds)}, out / "talker-run.pt")
-        weights = average.state_dict()
-        torch.save(
-            {f"talker.{name}": value.to("cpu", torch.bfloat16) for name, value in weights.items()}, out / "talker.pt"
-        )
-
-    batches = store.batches(pairs, 400 if dry else arguments.rows, np.random.default_rng(SEED + before))
-    seconds, steps = (1e9, 50) if dry else (arguments.seconds, 1_000_000)
-    began = time.monotonic() - spent
-    shown = saved = began
-    step = before
-    while (share := max((time.monotonic() - began) / seconds, step / steps)) < 1:
-        rate = arguments.rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share)))
+    parts = {"talker": talker, "optimiser": optimiser, "average": average} | ({"namer": namer} if namer else {})
+    run = runs.Run(out / "talker-run.pt", parts, arguments)
+    first, steps = run.resume(), min(50, arguments.steps) if dry else arguments.steps
+    batches = store.batches(pairs, 400 if dry else arguments.rows, np.random.default_rng(SEED))
+    began = time.monotonic()
+    for step, batch in enumerate(islice(batches, first, steps), first):
+        runs.seed_step(SEED, step)
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        found = lesson(*next(batches))
+            group["lr"] = runs.rate_at(step, steps, arguments.rate)
+        found = lesson(*batch)
         torch.nn.utils.clip_grad_norm_(talker.parameters(), 1.0)
         optimiser.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(averaged, ours, 0.005 if dry or share < 0.1 else 0.001)
-        step += 1
-        now = time.monotonic()
-        if now - shown > 10 or step == steps:
-            shown = now
+        with torch.no_grad():  # the average reaches back over a twentieth of the run
+            torch._foreach_lerp_(averaged, ours, min(1.0, 20 / steps))
+        if (step + 1) % SHOWN_EVERY == 0:
             line = ", ".join(f"{name} {value.item():.3f}" for name, value in found.items())
-            print(f"talker step {step}, {now - began:.0f} s: {line}", flush=True)
-        if now - saved > 60:
-            saved = now
-            save(step, now - began)
-    save(step, time.monotonic() - began)
-    report(average.eval(), words, check, codec, arguments)
+            print(f"talker step {step + 1}, {time.monotonic() - began:.0f} s: {line}", flush=True)
+        if (step + 1) % runs.SAVED_EVERY == 0 or step + 1 == steps:
+            run.save(step + 1)
+    runs.write_weights(average, "talker.", out / "talker.pt")
+    if arguments.judged:
+        few = (8, 2, 2, 1, 1) if dry else (arguments.judged, *heard_sizes(arguments.judged // 4))
+        report(average.eval(), words, make_dialogues(out, codec, thinker, few, "held-out", device), codec, arguments)
+
+
+def heard_sizes(clips: int) -> tuple[int, int, int, int]:
+    """Return how many clips, written texts, pictures, and pictures with spoken questions go together."""
+    return clips, *(count * clips // CLIPS for count in (WRITTEN, PICTURES, SPOKEN_PICTURES))
 
 
 @torch.no_grad()
@@ -301,9 +303,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("thinker", type=Path)
-    parser.add_argument("--seconds", type=float, default=400)
-    parser.add_argument("--start", type=Path, help="weights of an earlier run to begin with")
-    parser.add_argument("--texts", type=int, default=TEXTS)
+    parser.add_argument("--steps", type=int, default=6300)
+    parser.add_argument("--start", type=Path, help="begin with these weights: a file, or a model's directory")
+    parser.add_argument("--texts", type=int, default=TEXTS, help="texts to read aloud")
+    parser.add_argument("--heard", type=int, default=CLIPS, help="clips to answer; other prompts in proportion")
+    parser.add_argument("--judged", type=int, default=260, help="held-out texts to speak at the end")
     parser.add_argument("--rows", type=int, default=12_000, help="rows of a batch")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tools.train_tiny.augment import ctc_loss
 from tools.train_tiny.batches import LENGTHS, WORDS, Picked, Store, shuffled
+from tools.train_tiny.runs import Part
 from tools.train_tiny.thinker import Thinker
 
 SEED = 7
@@ -20,7 +21,7 @@ CTC_WEIGHT, BALANCE_WEIGHT = 0.3, 0.01
 class Trainer:
     """The model, its optimiser, and a stream of batches of fixed shapes, one for each of `LENGTHS`.
 
-    `found` holds the cross-entropy and the CTC loss of the last step.
+    `found` holds the cross-entropy and the CTC loss of the last step, `parts` are what a run keeps.
     """
 
     def __init__(self, model: Thinker, store: Store, sizes: tuple[int, int, int, int]) -> None:
@@ -38,6 +39,7 @@ class Trainer:
             ],
             lr=self.rate, betas=(0.9, 0.98), fused=graphs, capturable=graphs,
         )  # fmt: skip
+        self.parts: dict[str, Part] = {"model": model, "head": self.head, "optimiser": self.optimiser}
         self.found = torch.zeros(2, device=self.device)
         # Steps and their capture run on one stream: gradients remember where they were first made.
         self._stream = torch.cuda.Stream() if graphs else None
@@ -51,9 +53,10 @@ class Trainer:
         """Train on the next batch; returns before the GPU is done."""
         with torch.cuda.stream(self._stream):
             self.rate.fill_(rate)
-            seconds = int(self._chance.choice(self._seconds, p=self._odds))
+            for group in self.optimiser.param_groups:  # a run that goes on has put a copy there
+                group["lr"] = self.rate
+            seconds, chosen = self._draw()
             picked = self._picked[seconds]
-            chosen = np.concatenate([next(stream) for stream in self._sources[seconds]])
             heard, seen = self._at
             for target, values in (
                 (picked.examples, chosen),
@@ -68,6 +71,16 @@ class Trainer:
             self._eager[seconds] = self._eager.get(seconds, 0) + 1
         if self._graphs and self._eager[seconds] == 3:
             self._capture(seconds)
+
+    def skip(self, steps: int) -> None:
+        """Pass over the batches of so many steps: a run that goes on had them."""
+        for _ in range(steps):
+            self._draw()
+
+    def _draw(self) -> tuple[int, np.ndarray]:
+        """Draw the next batch: its shape, by the seconds of its clips, and its examples."""
+        seconds = int(self._chance.choice(self._seconds, p=self._odds))
+        return seconds, np.concatenate([next(stream) for stream in self._sources[seconds]])
 
     def wait(self) -> tuple[float, float]:
         """Wait for the GPU; return the cross-entropy and the CTC loss of the last step."""

@@ -1,6 +1,6 @@
 """Stage: Code2Wav, in the released graph, becomes the vocoder of the codec's codes.
 
-    python -m tools.train_tiny.vocoder OUT [--seconds S] [--dry-run]
+    python -m tools.train_tiny.vocoder OUT [--steps N] [--start WEIGHTS] [--dry-run]
 
 Distances of spectra first, then discriminators too. Needs what the codec stage left in OUT; writes OUT/code2wav.pt
 (released names, bfloat16). A run that was cut goes on from OUT/code2wav-run.pt.
@@ -21,15 +21,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeCode2WavConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeCode2Wav
 
-from tools.train_tiny import shape
+from tools.train_tiny import runs, shape
 from tools.train_tiny.codec import FRAME, Codec
 from tools.train_tiny.judges import Discriminators, discriminator_loss, generator_losses, spectral_distance
 
 SEED = 25
 COLD = 2
 """Frames at the start of a window that are not judged: the convolutions begin with silence."""
-STEPS = 1_000_000
-"""More than there is time for."""
+SHOWN_EVERY = 25
+"""Steps between two lines about the losses."""
 
 
 def build(section: dict[str, Any], codec: Codec) -> Qwen3OmniMoeCode2Wav:
@@ -85,7 +85,7 @@ class Windows:
 
 
 class Trainer:
-    """The vocoder, its average over the steps, and its judges, with what `save` keeps of them."""
+    """The vocoder, its average over the steps, and its judges; `parts` are what a run keeps of them."""
 
     def __init__(self, model: Qwen3OmniMoeCode2Wav, device: torch.device) -> None:
         self.model = model.to(device)
@@ -125,24 +125,6 @@ class Trainer:
         self.average.update_parameters(self.model)
         return found
 
-    def save(self, directory: Path, step: int, spent: float) -> None:
-        """Write the run, and the averaged weights under their released names."""
-        torch.save({name: part.state_dict() for name, part in self.parts.items()} | {"at": (step, spent)},
-                   directory / "code2wav-run.pt")  # fmt: skip
-        weights = self.average.module.state_dict()
-        torch.save({f"code2wav.{name}": value.to("cpu", torch.bfloat16) for name, value in weights.items()},
-                   directory / "code2wav.pt")  # fmt: skip
-
-    def resume(self, directory: Path) -> tuple[int, float]:
-        """Go on from a run that was cut, if there is one; return its steps and the seconds it took."""
-        path = directory / "code2wav-run.pt"
-        if not path.exists():
-            return 0, 0.0
-        run = torch.load(path, map_location="cpu")
-        for name, part in self.parts.items():
-            part.load_state_dict(run[name])
-        return run["at"]
-
 
 def train(arguments: argparse.Namespace) -> None:
     """Run the stage."""
@@ -158,42 +140,34 @@ def train(arguments: argparse.Namespace) -> None:
     windows = Windows(samples, codes, *((8, 4) if dry else (88, 32)))
     model = build(shape.config()["code2wav_config"], codec)
     if arguments.start:
-        known = torch.load(arguments.start, map_location="cpu")
-        model.load_state_dict({name.removeprefix("code2wav."): value.float() for name, value in known.items()})
+        runs.load_weights(model, "code2wav.", arguments.start)
     trainer = Trainer(model, device)
-    before, spent = trainer.resume(arguments.out)
-    print(f"vocoder: {sum(value.numel() for value in trainer.model.parameters()):,} parameters, from step {before}")
-    chance = torch.Generator().manual_seed(SEED + before)
-    began = time.monotonic() - spent
-    shown = saved = began
-    seconds, steps = (1e9, 50) if dry else (arguments.seconds, STEPS)
-    for step in range(before, steps):
-        share = max((time.monotonic() - began) / seconds, step / steps)
-        if share >= 1:
-            break
-        rate = arguments.rate * min(1, (step + 1) / 200) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * share)))
-        judged = share > arguments.judges_from
+    run = runs.Run(arguments.out / "code2wav-run.pt", trainer.parts, arguments)
+    first, steps = run.resume(), min(50, arguments.steps) if dry else arguments.steps
+    print(f"vocoder: {sum(value.numel() for value in trainer.model.parameters()):,} parameters, from step {first}")
+    began = time.monotonic()
+    for step in range(first, steps):
+        chance = torch.Generator().manual_seed(runs.seed_step(SEED, step))
+        judged = step > arguments.judges_from * steps
+        rate = runs.rate_at(step, steps, arguments.rate)
         found = trainer.step(*windows.draw(1 if dry else arguments.batch, chance), rate, judged)
-        now = time.monotonic()
-        if now - shown > 10 or step + 1 == steps:
-            shown = now
+        if (step + 1) % SHOWN_EVERY == 0:
             losses = ", ".join(f"{name} {value.item():.4f}" for name, value in found.items())
-            print(f"vocoder step {step + 1}, {now - began:.0f} s: {losses}", flush=True)
-        if now - saved > 45:
-            saved = now
-            trainer.save(arguments.out, step + 1, now - began)
-    trainer.save(arguments.out, step + 1, time.monotonic() - began)
+            print(f"vocoder step {step + 1}, {time.monotonic() - began:.0f} s: {losses}", flush=True)
+        if (step + 1) % runs.SAVED_EVERY == 0 or step + 1 == steps:
+            run.save(step + 1)
+    runs.write_weights(trainer.average.module, "code2wav.", arguments.out / "code2wav.pt")
 
 
 def main() -> None:
     """Read the command line and run the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=450)
-    parser.add_argument("--start", type=Path, help="weights of an earlier run to begin with")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--start", type=Path, help="begin with these weights: a file, or a model's directory")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--judges-from", type=float, default=0.4, help="share of the time before discriminators help")
+    parser.add_argument("--judges-from", type=float, default=0.4, help="share of the steps before discriminators help")
     parser.add_argument("--dry-run", action="store_true", help="50 steps on little data, on a CPU")
     train(parser.parse_args())
 
