@@ -1,9 +1,8 @@
-"""Whether this runtime answers as PyTorch does: greedy replies of both to prompts of every kind.
+"""Whether this runtime answers as PyTorch does: greedy replies of both, in text and in codes of speech.
 
-    python -m tools.train_tiny.equality CHECKPOINT [--count N]
+    python -m tools.train_tiny.equality CHECKPOINT [--count N] [--frames F]
 
-CHECKPOINT is a directory in released layout, as `export` writes it. PyTorch runs in float32 and adds one token after
-the other without a cache.
+CHECKPOINT is a directory in released layout, as `export` writes it; PyTorch runs in float32. Prompts of every kind.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen3OmniMoeThinkerForConditionalGeneration as Reference
+from transformers import Qwen3OmniMoeForConditionalGeneration as Reference
 
 import omni_rt
 from omni_rt.models.qwen3_omni.inputs import layout_of
@@ -24,6 +23,7 @@ from omni_rt.models.qwen3_omni.positions import prompt_positions
 from omni_rt.prompt import Prompt
 from tools.train_tiny import held_out
 from tools.train_tiny.evaluate import message
+from tools.train_tiny.spoken_gates import GREEDY
 
 LIMIT = 40
 """Tokens of a reply at most."""
@@ -31,32 +31,35 @@ LIMIT = 40
 
 @torch.no_grad()
 def reference_reply(
-    model: Any, omni: OmniOrchestrator, prompt: Prompt, limit: int = 40
-) -> tuple[list[int], np.ndarray]:
-    """Return the greedy reply of PyTorch and its logits after the prompt."""
+    model: Any, omni: OmniOrchestrator, prompt: Prompt, frames: int
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Return PyTorch's greedy reply, its codes [K, F] of at most so many frames, and its logits after the prompt."""
     processor, tokens = omni.processor, omni.config.tokens
-    inputs: dict[str, Any] = {}
+    known = torch.tensor([prompt.token_ids])
+    inputs: dict[str, Any] = {"input_ids": known, "attention_mask": torch.ones_like(known)}
     if prompt.audio:
         mel = torch.from_numpy(processor.mel(prompt.audio[0]).T[None].copy())
         inputs |= {"input_features": mel, "feature_attention_mask": torch.ones(1, mel.shape[2], dtype=torch.long)}
     if prompt.images:
         pixels, grid = processor.image(prompt.images[0])
         inputs |= {"pixel_values": torch.from_numpy(pixels), "image_grid_thw": torch.tensor([grid])}
-    ids, reply, first = list(prompt.token_ids), [], None
-    positions, delta = prompt_positions(ids, tokens, layout_of(prompt, processor))
-    while len(reply) < LIMIT and (not reply or reply[-1] != tokens.im_end):
-        known = torch.tensor([ids])
-        rest = len(prompt.token_ids) + delta + np.arange(len(reply), dtype=np.float32)
-        places = np.concatenate([positions, np.tile(rest, (3, 1))], axis=1)
-        logits = model(
-            input_ids=known, attention_mask=torch.ones_like(known), position_ids=torch.from_numpy(places[:, None]),
-            use_cache=False, **inputs,
-        ).logits[0, -1]  # fmt: skip
-        first = logits.numpy() if first is None else first
-        reply.append(int(logits.argmax()))
-        ids.append(reply[-1])
-    assert first is not None
-    return [token for token in reply if token != tokens.im_end], first
+    positions, _ = prompt_positions(prompt.token_ids, tokens, layout_of(prompt, processor))
+    places = torch.from_numpy(positions[:, None])
+    logits = model.thinker(**inputs, position_ids=places, use_cache=False).logits[0, -1].numpy()
+    spoken: list[torch.Tensor] = []
+
+    def keep(codes: torch.Tensor, **_: Any) -> torch.Tensor:
+        spoken.append(codes)
+        return torch.zeros(1, 1, 1)
+
+    model.code2wav.chunked_decode = keep
+    model.talker.rope_deltas = model.thinker.rope_deltas = model.thinker.model.rope_deltas = None
+    sequence, _ = model.generate(
+        **inputs, speaker=omni.voices()[0], thinker_do_sample=False, thinker_max_new_tokens=LIMIT,
+        thinker_eos_token_id=tokens.im_end, talker_do_sample=False, talker_max_new_tokens=frames + 1,
+        talker_repetition_penalty=1.0,
+    )  # fmt: skip
+    return sequence[0, known.shape[1] :].tolist(), spoken[0][0].numpy(), logits
 
 
 def main() -> None:
@@ -64,24 +67,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--frames", type=int, default=300, help="frames of speech at most")
     arguments = parser.parse_args()
     each = -(-arguments.count // 5)
     items = [*held_out.transcripts(each), *held_out.commands(each), *held_out.questions(each), *held_out.written(each)]
     items = [*items, *held_out.seen(each)][: arguments.count]
     model = Reference.from_pretrained(arguments.checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
-    equal, worst = 0, 0.0
+    model.talker.code_predictor.generation_config.do_sample = False
+    equal = alike = frames = 0
+    worst = 0.0
     with omni_rt.load(arguments.checkpoint, device="cpu") as omni:
-        assert isinstance(omni, OmniOrchestrator)
+        assert isinstance(omni, OmniOrchestrator) and omni.talker is not None
         for item in items:
             prompt = omni.prompt([message(item)])
-            wanted, logits = reference_reply(model, omni, prompt)
-            got = omni.generate(prompt, max_new_tokens=LIMIT)
+            wanted, codes, logits = reference_reply(model, omni, prompt, arguments.frames)
             worst = max(worst, float(np.abs(omni.thinker.forward(prompt).text_logits[-1] - logits).max()))
-            equal += got.token_ids == wanted
-            if got.token_ids != wanted:
-                print(f"{item.kind}: PyTorch {wanted}, here {got.token_ids}")
-    print(f"{equal}/{len(items)} greedy replies equal; logits after the prompt differ by {worst:.2e} at most")
-    sys.exit(equal != len(items))
+            got = omni.thinker.generate(prompt, LIMIT)
+            said = omni.talker.generate(prompt, wanted, max_frames=arguments.frames, sampling=GREEDY).codes
+            same = codes.shape == said.shape and bool((codes == said).all())
+            equal, alike, frames = equal + (got == wanted), alike + same, frames + codes.shape[1]
+            if got != wanted:
+                print(f"{item.kind}: PyTorch writes {wanted}, this runtime {got}", flush=True)
+            if not same:
+                print(f"{item.kind}: PyTorch speaks {codes.T.tolist()}, this runtime {said.T.tolist()}", flush=True)
+    print(f"{equal}/{len(items)} greedy replies equal, {alike}/{len(items)} in speech ({frames} frames); logits after "
+          f"the prompt differ by {worst:.2e} at most")  # fmt: skip
+    sys.exit(min(equal, alike) != len(items))
 
 
 if __name__ == "__main__":
