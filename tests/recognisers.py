@@ -13,6 +13,7 @@ import numpy as np
 import soxr
 
 from omni_rt.io.mel import log_mel
+from tools.train_tiny.grammar import SOUNDS_LIKE
 
 WEIGHTS = Path(__file__).with_name("recognisers.npz")
 NAMES = ("first", "second")
@@ -30,7 +31,8 @@ def words_heard(samples: np.ndarray, rate: int, name: str) -> list[str]:
 
 
 def word_errors(heard: list[str], wanted: list[str]) -> int:
-    """Return the substitutions, insertions and deletions between two lists of words."""
+    """Return the substitutions, insertions and deletions between two lists of words; words that sound alike agree."""
+    heard, wanted = ([SOUNDS_LIKE.get(word, word) for word in words] for words in (heard, wanted))
     row = list(range(len(wanted) + 1))
     for i, word in enumerate(heard, 1):
         before, row[0] = row[0], i

@@ -1,7 +1,7 @@
 """What the tiny model is taught: facts with several phrasings each, commands, and texts to hear or to speak.
 
-Everything is enumerated in a fixed order, so a seed fixes every example. No two words of the grammar sound alike
-("two" but no "to"): a transcript is then a fair judge of what was heard.
+Everything is enumerated in a fixed order, so a seed fixes every example. The words sound different ("two" but no "to"),
+so that a transcript is a fair judge of what was heard; only `SOUNDS_LIKE` has two pairs that no listener tells apart.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ SMALL_TALK = (
     (("Is anybody there?",), "Yes, I am here."),
 )
 UNKNOWN = "I do not know that."
+SOUNDS_LIKE = {"here": "hear", "no": "know"}
+"""Words that the synthesiser speaks as another one, in every accent. In what is heard, either counts as the other."""
 
 
 @dataclass(frozen=True)
