@@ -15,6 +15,7 @@ from omni_rt import native
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.models.qwen3_tts.session import TextToSpeech
+from tests.command_line import Program
 from tests.reference import Reference
 
 # The same examples in every run, however long each takes: a failure is somebody's change, not the day's luck or load.
@@ -75,6 +76,12 @@ def models(request: pytest.FixtureRequest, released: Path) -> Iterator[dict[str,
 def golden_dir(request: pytest.FixtureRequest) -> Path:
     """The directory with a checkpoint and what the reference computes on it."""
     return Path(request.config.getoption("--golden-dir"))
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """The command line, in this process."""
+    return Program(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

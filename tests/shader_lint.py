@@ -89,7 +89,7 @@ def file_exists(item: Shader) -> Iterator[str]:
 
 
 def file_is_short(item: Shader) -> Iterator[str]:
-    """No file is longer than 150 lines of 120 characters."""
+    """No file is longer than 150 lines."""
     lines = item.text.splitlines()
     if len(lines) > MOST_LINES:
         yield f"{len(lines)} lines, {MOST_LINES} are allowed"

@@ -111,11 +111,15 @@ def test_a_model_that_converses(omni: Any, name: str, parameters: str) -> None:
     assert_takes(attrgetter(name)(omni), parameters)
 
 
+@pytest.fixture(scope="module")
+def tts(released: Path) -> Any:
+    return omni_rt.load(released / "tiny-0b6-base", device="cpu")
+
+
 @pytest.mark.parametrize(("name", "parameters"), SPEAKING.items())
-def test_a_model_that_speaks(released: Path, name: str, parameters: str) -> None:
-    with omni_rt.load(released / "tiny-0b6-base", device="cpu") as tts:
-        assert isinstance(tts, TextToSpeech)
-        assert_takes(attrgetter(name)(tts), parameters)
+def test_a_model_that_speaks(tts: Any, name: str, parameters: str) -> None:
+    assert isinstance(tts, TextToSpeech)
+    assert_takes(attrgetter(name)(tts), parameters)
 
 
 @pytest.mark.parametrize(("kind", "names"), FIELDS.items())

@@ -14,13 +14,9 @@ import pytest
 import soundfile
 
 from omni_rt.io.safetensors import SafetensorsCheckpoint
+from tests import wav
 from tests.command_line import QUESTION, SHORT, Program, separately
 from tests.conftest import GOLDENS
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -134,17 +130,10 @@ def test_pull_wants_a_repository(program: Program) -> None:
 # Audio ----------------------------------------------------------------------------------------------------------
 
 
-def wav_header(channels: int, rate: int, size: int) -> bytes:
-    """Return the header of a 16-bit WAV file that claims `size` bytes of samples."""
-    frame = 2 * channels & 0xFFFF
-    chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, rate * frame & 0xFFFFFFFF, frame, 16)
-    return b"RIFF" + struct.pack("<I", 36 + size) + b"WAVE" + chunk + b"data" + struct.pack("<I", size)
-
-
 def ten_hours(path: Path) -> None:
     size = 10 * 3600 * 8000 * 2
     with open(path, "wb") as file:
-        file.write(wav_header(1, 8000, size))
+        file.write(wav.header(rate=8000, data=size))
         file.truncate(44 + size)  # sparse: it takes no room on the disk
 
 
@@ -155,10 +144,10 @@ def not_a_number(path: Path) -> None:
 BAD_AUDIO: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "text": (lambda path: path.write_text("what is three plus four?"), ("is not readable audio", "WAV, FLAC, OGG")),
     "nothing": (lambda path: path.write_bytes(b""), ("is empty",)),
-    "no_samples": (lambda path: path.write_bytes(wav_header(1, 16000, 0)), ("holds no samples",)),
-    "half_a_header": (lambda path: path.write_bytes(wav_header(1, 16000, 100)[:20]), ("is not readable audio",)),
+    "no_samples": (lambda path: path.write_bytes(wav.header()), ("holds no samples",)),
+    "half_a_header": (lambda path: path.write_bytes(wav.header(data=100)[:20]), ("is not readable audio",)),
     "12_ms": (lambda path: soundfile.write(path, np.zeros(200), 16000), ("200 samples", "at least 201")),
-    "channels": (lambda path: path.write_bytes(wav_header(65535, 16000, 1 << 20)), ("65535 channels", "mix it down")),
+    "channels": (lambda path: path.write_bytes(wav.header(channels=65535, data=4)), ("65535 channels", "mix it down")),
     "ten_hours": (ten_hours, ("36000 s", "3600 s", "cut it")),
     "not_a_number": (not_a_number, ("NaN",)),
     "directory": (lambda path: path.mkdir(), ("is a directory",)),

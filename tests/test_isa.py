@@ -85,6 +85,6 @@ def test_the_table_is_csv_with_a_header(tmp_path: Path) -> None:
     assert (read["kernel"], read["wave"], read["vgprs"], read["scratch_bytes"]) == ("matmul", "64", "8", "0")
 
 
-def test_unknown_names_are_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = Program(monkeypatch, capsys)("bench", "isa", "convolve")
+def test_unknown_names_are_wrong_usage(program: Program) -> None:
+    outcome = program("bench", "isa", "convolve")
     assert outcome.code == 2 and "no op and no kernel is called convolve" in outcome.err

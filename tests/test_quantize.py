@@ -26,9 +26,9 @@ from omni_rt.quantize_files import QuantisedModel
 from omni_rt.quantize_policy import stored_type
 from omni_rt.weights import Weights
 from tests.command_line import Program, start
+from tests.conftest import GOLDENS, TTS_GOLDENS
 
-OMNI = Path(__file__).parent / "goldens" / "omni-seed1" / "checkpoint"
-TTS = Path(__file__).parent / "goldens" / "tts-seed1"
+OMNI = GOLDENS / "checkpoint"
 VARIANTS = ("tiny-0b6-base", "tiny-1b7-customvoice")
 OMNI_COMPONENTS = ["audio_encoder", "vision_encoder", "thinker", "code_predictor", "talker", "code2wav"]
 TTS_COMPONENTS = ["code_predictor", "talker", "speaker_encoder", "codec_encoder", "codec_decoder"]
@@ -36,15 +36,9 @@ TTS_COMPONENTS = ["code_predictor", "talker", "speaker_encoder", "codec_encoder"
 
 def speech_model(variant: str, target: Path) -> Path:
     """Lay a speech model out as it is released: with its codec inside."""
-    shutil.copytree(TTS / variant, target)
-    shutil.copytree(TTS / "speech_tokenizer", target / "speech_tokenizer")
+    shutil.copytree(TTS_GOLDENS / variant, target)
+    shutil.copytree(TTS_GOLDENS / "speech_tokenizer", target / "speech_tokenizer")
     return target
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
-    """The command line."""
-    return Program(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +206,8 @@ def test_the_policy_gives_each_kind_of_tensor_its_type(name: str, shape: tuple[i
 
 
 def test_names_of_files_are_short_and_turn_back() -> None:
-    codec = SafetensorsCheckpoint(TTS / "speech_tokenizer").names()
-    base = SafetensorsCheckpoint(TTS / "tiny-0b6-base").names()
+    codec = SafetensorsCheckpoint(TTS_GOLDENS / "speech_tokenizer").names()
+    base = SafetensorsCheckpoint(TTS_GOLDENS / "tiny-0b6-base").names()
     released = [n.replace("layers.10.", "layers.30.") for n in codec] + base
     released += ["model.layers.47.mlp.experts.127.gate_proj.weight", "model.layers.19.post_attention_layernorm.weight"]
     for name in released:

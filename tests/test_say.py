@@ -14,11 +14,6 @@ from tests.command_line import Program, interrupt, separately, start
 HASTE = ("--device", "cpu", "--max-frames", "4", "--seed", "1")
 
 
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(monkeypatch, capsys)
-
-
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Three seconds of sound, stereo at 48 kHz."""

@@ -17,14 +17,9 @@ from omni_rt.devices import cpu, gpu_memory, host_memory, webgpu
 from omni_rt.io.hub import tiny_directory
 from omni_rt.model_facts import facts
 from tests.command_line import Program
+from tests.conftest import GOLDENS
 
-OMNI = Path(__file__).parent / "goldens" / "omni-seed1" / "checkpoint"
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
-    """The command line."""
-    return Program(monkeypatch, capsys)
+OMNI = GOLDENS / "checkpoint"
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ from tests.command_line import QUESTION, ROOT, SHORT, Program, separately, signa
 from tests.conftest import GOLDENS
 
 
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
-    return Program(monkeypatch, capsys)
-
-
 def shell(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a line of sh in which `omni-rt` is the command line."""
     search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -109,11 +109,8 @@ def test_pictures_are_seen(omni: OmniOrchestrator, count: int) -> None:
     assert len(wrong) <= 0.09 * count, f"{len(wrong)} of {count}: {wrong}"
 
 
-def test_the_readme_question_is_answered_aloud(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_readme_question_is_answered_aloud(program: Program, tmp_path: Path) -> None:
     answer = tmp_path / "answer.wav"
-    program = Program(monkeypatch, capsys)
     done = program("chat", QUESTION, "--speech", "-o", str(answer), "--device", "cpu", "--temperature", "0")
     assert done.code == 0 and done.out.strip() == "Three plus four is seven."
     samples, rate = soundfile.read(answer, dtype="float32")

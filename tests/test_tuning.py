@@ -146,12 +146,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_variant_is_timed_and_the_table_is_read_back(
-    gpu: WebGpuDevice, quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    gpu: WebGpuDevice, quick: None, program: Program, tmp_path: Path
 ) -> None:
     path = tmp_path / "deep" / "table.json"
-    outcome = Program(monkeypatch, capsys)(
-        "bench", "tune", "expert_down", "--device", "wgpu", "--seconds", "0.01", "--output", str(path)
-    )
+    outcome = program("bench", "tune", "expert_down", "--device", "wgpu", "--seconds", "0.01", "--output", str(path))
     assert outcome.code == 0, outcome.err
     made = calls.OpCall(TABLE["expert_down"], *expert_call("q8_0"))
     kernels = [kernel for kernel in TABLE["expert_down"].kernels if gpu.accepts(kernel, made.call)]
@@ -184,6 +182,6 @@ def test_a_wrong_variant_is_not_timed(gpu: WebGpuDevice, quick: None, monkeypatc
         list(tune.tune(gpu, ["expert_down"], seconds=0.01))
 
 
-def test_a_cpu_cannot_be_tuned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = Program(monkeypatch, capsys)("bench", "tune", "--device", "cpu")
+def test_a_cpu_cannot_be_tuned(program: Program) -> None:
+    outcome = program("bench", "tune", "--device", "cpu")
     assert outcome.code == 2 and "nothing to tune on a CPU" in outcome.err
