@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 from omni_rt.errors import InputError, ModelFormatError, UnsupportedError
-from omni_rt.io.chat_template import Control, Media, Text, as_text, render, token_ids
+from omni_rt.io.chat_template import MEDIA, Control, Media, Segment, Text, render, token_ids
 from omni_rt.io.template_check import check_chat_template, why_not_chatml
 
 
 def user(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
+
+
+def as_text(segments: list[Segment]) -> str:
+    """Return segments as the reference renders them: one string, one pad token for each medium."""
+    texts = {Text: lambda part: part.text, Control: lambda part: part.token, Media: lambda part: MEDIA[part.kind][1]}
+    return "".join(texts[type(part)](part) for part in segments)
 
 
 def test_turns_render_as_chatml() -> None:

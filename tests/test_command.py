@@ -266,6 +266,11 @@ def test_bench_ops_times_an_op_against_reading(program: Program) -> None:
     assert any(timing["op"] == "softmax" and timing["microseconds"] > 0 for timing in timings)
 
 
+def test_bench_ops_lists_the_ops_where_it_does_not_know_one(program: Program) -> None:
+    done = program("bench", "ops", "convolve", "--device", "cpu")
+    assert done.code == 2 and "no op is called convolve; there are add, " in " ".join(done.err.split())
+
+
 @pytest.mark.parametrize("command", [*group.COMMANDS, "bench model", "bench ops"])
 def test_help_has_examples(program: Program, command: str) -> None:
     done = program(*command.split(), "--help")

@@ -105,18 +105,6 @@ def token_ids(segments: Sequence[Segment], tokenizer: Encoder, pads: Callable[[M
     return ids
 
 
-def as_text(segments: Sequence[Segment]) -> str:
-    """Return `segments` as the reference renders them: one string, one pad token for each medium."""
-    return "".join(
-        segment.text
-        if isinstance(segment, Text)
-        else segment.token
-        if isinstance(segment, Control)
-        else MEDIA[segment.kind][1]
-        for segment in segments
-    )
-
-
 def _content(content: object, where: str) -> list[Segment]:
     if isinstance(content, str):
         return [Text(content)]
