@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -98,10 +99,6 @@ class Snake:
         self.frequency = weights.place_exact(np.exp(np.asarray(alpha, np.float32)))
         self.amplitude = weights.place_exact(1 / (np.exp(np.asarray(beta, np.float32)) + np.float32(1e-9)))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Activate rows."""
-        return ops.snake(x, self.frequency, self.amplitude)
-
 
 class SnakeEntry(Entry):
     """The same, through Snake."""
@@ -140,11 +137,14 @@ class CausalConv:
         self.rows = rows
         self.entry = entry
 
-    def __call__(self, x: Tensor, tails: Tails) -> Tensor:
-        """Convolve rows that follow those of the stream so far."""
+    def __call__(self, x: Tensor, tails: Tails, after: Snake | None = None) -> Tensor:
+        """Convolve rows that follow those of the stream so far, and activate the outputs where that comes next."""
         seen, before = self.entry(x, tails), self.entry.rows
-        rule = {"dilation": self.dilation, "as_rows": self.rows, "frame": self.rows // STEADY_FRAMES}
-        return ops.conv1d(seen[before:], seen[:before], self.kernel, self.bias, **rule)
+        rule: Any = {"dilation": self.dilation, "as_rows": self.rows, "frame": self.rows // STEADY_FRAMES}
+        operands = seen[before:], seen[:before], self.kernel, self.bias
+        if after is None:
+            return ops.conv1d(*operands, **rule)
+        return ops.conv1d_activated(*operands, (after.frequency, after.amplitude), **rule)
 
 
 class Repeat:
@@ -233,7 +233,7 @@ class ResidualUnit:
 
     def __call__(self, x: Tensor, tails: Tails) -> Tensor:
         """Return the residual sum [T, N] without `pending`."""
-        return ops.matmul_add(self.snake2(self.conv1(x, tails)), self.conv2, x, as_rows=self.rows)
+        return ops.matmul_add(self.conv1(x, tails, after=self.snake2), self.conv2, x, as_rows=self.rows)
 
 
 class Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omni_rt.ops.attention import attention
 from omni_rt.ops.contract import TABLE
-from omni_rt.ops.convolution import conv1d, conv2d, conv_transpose1d
+from omni_rt.ops.convolution import conv1d, conv1d_activated, conv1d_snake, conv2d, conv_transpose1d
 from omni_rt.ops.elementwise import add, gelu, gelu_tanh, silu, silu_mul, snake
 from omni_rt.ops.expert_groups import (
     add_experts,
@@ -52,6 +52,8 @@ __all__ = [
     "behind_tail",
     "concat_rows",
     "conv1d",
+    "conv1d_activated",
+    "conv1d_snake",
     "conv2d",
     "conv_transpose1d",
     "elu",

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from omni_rt.ops.contract import DTYPE_CLASSES, Call, Kernel, Native, by_weight, cdiv, op
+from omni_rt.ops.elementwise import activated, snake, snake_example
 from omni_rt.ops.grids import GRID_LIMIT
 from omni_rt.ops.matmul import product
+from omni_rt.tensor import Tensor
 
 FEW_ROWS = 32
 """From this many output rows on a convolution may go by tiles."""
@@ -185,6 +187,63 @@ def conv1d(
             split = seen.reshape(count, groups, inputs)
             y += np.einsum("ugi,gni->ugn", split, w[:, tap].reshape(groups, -1, inputs)).reshape(count, outputs)
     return y + b
+
+
+def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Weights whose sums of spikes stay where f32 tells one angle from another."""
+    shape = (dims["N"], dims["J"], dims["I"])
+    weights = rng.normal(size=shape) / np.sqrt(dims["J"] * dims["I"])
+    return {"w": weights, **snake_example(rng, {"T": 2, "C": dims["N"]})}
+
+
+@op(
+    "x[T, C], tail[P, C], w[N, J, I]:weight, b[N], frequency[N], amplitude[N]"
+    " -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
+    kernels=_kernels("conv1d_snake", CONV1D_UNIFORMS, _conv1d_shape, wide=lambda c: c.I == c.C and c.I % 4 == 0),
+    domain=(
+        {"T": 33, "C": 5, "P": 6, "N": 5, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
+        {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
+        {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
+    ),
+    example=_snake_example,
+    flops=lambda c: 2 * _conv1d_shape(c)[0] * c.N * c.J * c.I,
+    bench=(
+        # The residual units of Code2Wav of Qwen3-Omni and of the codec of Qwen3-TTS, four frames.
+        {"T": 128, "C": 768, "P": 18, "N": 768, "J": 7, "I": 768, "stride": 1, "dilation": 3, "right": 0},
+        {"T": 7680, "C": 96, "P": 54, "N": 96, "J": 7, "I": 96, "stride": 1, "dilation": 9, "right": 0},
+    ),
+)
+def conv1d_snake(
+    x: Any,
+    tail: Any,
+    w: Any,
+    b: Any,
+    frequency: Any,
+    amplitude: Any,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    right: int = 0,
+    as_rows: int = 0,
+) -> Any:
+    """Convolve rows as conv1d does, then activate them as snake does."""
+    y = conv1d.body(x, tail, w, b, stride=stride, dilation=dilation, right=right, as_rows=as_rows)
+    return activated(y, frequency, amplitude)
+
+
+def conv1d_activated(
+    x: Tensor, tail: Tensor, w: Tensor, b: Tensor, activation: tuple[Tensor, Tensor], **rule: int
+) -> Tensor:
+    """Return conv1d(x, tail, w, b) behind a snake of (frequency, amplitude): on a GPU in one step.
+
+    `rule` are attributes of conv1d.
+    """
+    if x.device.kind == "wgpu":
+        rule.pop("frame", None)
+        y: Tensor = conv1d_snake(x, tail, w, b, *activation, **rule)
+        return y
+    y = snake(conv1d(x, tail, w, b, **rule), *activation)
+    return y
 
 
 @op(
