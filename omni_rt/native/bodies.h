@@ -7,6 +7,7 @@
 #include "tile_float.c"
 #include "tile_int8.c"
 #include "product.c"
+#include "dot_float.c"
 #include "matmul.c"
 #include "rows.c"
 #include "position.c"
@@ -28,7 +29,8 @@ static const omni_entry entries[] = {
     BODY(attention_f16) BODY(conv1d_f32) BODY(conv1d_f16) BODY(conv1d_q8_0) BODY(conv_transpose1d_f32)
     BODY(conv_transpose1d_f16) BODY(conv_transpose1d_q8_0) BODY(conv2d_f32) BODY(conv2d_f16) BODY(conv2d_q8_0)
     BODY(conv1d_f32_minimal) BODY(conv1d_f16_minimal) BODY(conv_transpose1d_f32_minimal)
-    BODY(conv_transpose1d_f16_minimal) BODY(route) BODY(expert_gate_up_f32) BODY(expert_gate_up_f16) BODY(expert_gate_up_q8_0)
+    BODY(conv_transpose1d_f16_minimal)
+    BODY(route) BODY(expert_gate_up_f32) BODY(expert_gate_up_f16) BODY(expert_gate_up_q8_0)
     BODY(expert_gate_up_q8_0_int8) BODY(expert_down_f32) BODY(expert_down_f16) BODY(expert_down_q8_0)
     BODY(expert_down_q8_0_int8) BODY(argmax) BODY(penalise) BODY(mark) BODY(advance) BODY(put) BODY(sample)
     BODY(concat_rows) BODY(angles) BODY(relu) BODY(elu) BODY(hyperbolic_tangent) BODY(gate_channels) BODY(pool_rows)

@@ -57,7 +57,7 @@ static void narrow_task(void *context, int64_t chunk, int worker) {
         }
 }
 
-/* conv1d. Uniforms: T, C, P, N, J, I, stride, dilation, right */
+/* conv1d. Uniforms: T, C, P, N, J, I, stride, dilation, right, as_rows */
 static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind) {
     const omni_value *u = call->uniforms;
     int64_t t = u[0].i, c = u[1].i, p = u[2].i, n = u[3].i, taps = u[4].i, inputs = u[5].i;
@@ -89,7 +89,7 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
     for (int64_t group = 0; group < groups; group++) {
         float *y = (float *)call->outputs[0] + group * per_group;
         float_product product = {weight_from(w, group * per_group), per_group, count, from, y, n, b + group * per_group, 0};
-        int status = float_product_run(pool, &product);
+        int status = float_product_as(pool, &product, u[9].i);
         if (status != OMNI_DONE)
             return status;
         from.x += inputs;
@@ -98,7 +98,7 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
     return OMNI_DONE;
 }
 
-/* conv_transpose1d. Uniforms: T, C, P, M, N, Q */
+/* conv_transpose1d. Uniforms: T, C, P, M, N, Q, as_rows */
 static int conv_transpose1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind) {
     const omni_value *u = call->uniforms;
     int64_t t = u[0].i, c = u[1].i, p = u[2].i, phases = u[3].i, n = u[4].i, taps = u[5].i;
@@ -114,7 +114,7 @@ static int conv_transpose1d_kind(const omni_call *call, omni_pool *pool, weight_
     float_source from = {.pieces = taps, .length = c, .x = call->planes[0], .tail = call->planes[1], .before = p, .t = t,
                          .width = c, .row_step = 1, .tap_step = 1};
     float_product product = {w, phases * n, t, from, call->outputs[0], phases * n, bias, 0};
-    return float_product_run(pool, &product);
+    return float_product_as(pool, &product, u[6].i);
 }
 
 /* conv2d. Uniforms: B, H, W, C, N, J, L, stride, pad */

@@ -62,10 +62,10 @@ static void matmul_int8_task(void *context, int64_t chunk, int worker) {
 }
 
 /* y = x . w + start, on all threads; int8 says that x is rounded to int8 first. The two ways with q8_0 weights add up in
- * different orders: `judged` are the rows by which one is chosen. */
-static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t judged, int64_t n,
+ * different orders: `as_rows`, or t where it is 0, are the rows by which one is chosen. */
+static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t as_rows, int64_t n,
                       const float *start, int64_t start_stride, float *y, int int8) {
-    int64_t k = w.k;
+    int64_t k = w.k, judged = as_rows ? as_rows : t;
     matmul_job job = {w, {x, NULL, k}, t, n, 0, 1, t, start, start_stride, y, pool};
     if (!t || !n)
         return OMNI_DONE;
@@ -87,7 +87,7 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
     }
     float_source from = {.pieces = 1, .length = k, .x = x, .t = t, .width = k, .row_step = 1};
     float_product product = {w, n, t, from, y, n, start, start_stride};
-    return float_product_run(pool, &product);
+    return float_product_as(pool, &product, as_rows);
 }
 
 static int matmul_kind(const omni_call *call, omni_pool *pool, weight_kind kind, int add, int int8) {
@@ -96,8 +96,7 @@ static int matmul_kind(const omni_call *call, omni_pool *pool, weight_kind kind,
     weight_rows w = {kind, call->planes[1], scales ? call->planes[2] : NULL, k};
     const float *start = add ? call->planes[2 + scales] : NULL;
     int64_t start_stride = add && call->uniforms[4].i > 1 ? n : 0;
-    int64_t judged = as_rows ? as_rows : t;
-    return matmul_run(pool, w, call->planes[0], t, judged, n, start, start_stride, call->outputs[0], int8);
+    return matmul_run(pool, w, call->planes[0], t, as_rows, n, start, start_stride, call->outputs[0], int8);
 }
 
 #define MATMUL(name, kind, add, int8)                                                                                  \

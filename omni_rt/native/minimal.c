@@ -151,26 +151,30 @@ static void transform_weights(const minimal_job *job, int64_t number, int64_t k,
     int64_t taps = job->form.taps, c = job->c;
     for (int64_t lane = 0; lane < PANEL; lane += LANES)
         for (int64_t i = 0; i < depth; i += LANES) {
-            vf squares[13][LANES];
-            for (int64_t r = 0; r < LANES; r++) {
-                int64_t row = number * PANEL + lane + r;
+            vf squares[7][LANES]; /* a tap each, turned so that channels lead */
+            for (int64_t j = 0; j < taps; j++) {
+                for (int64_t r = 0; r < LANES; r++) {
+                    int64_t row = number * PANEL + lane + r;
+                    squares[j][r] =
+                        row < job->n ? load_weights(job->w, (row * taps + j) * c + k + i, LANES) : vf_zero();
+                }
+                transpose(squares[j]);
+            }
+            for (int64_t channel = 0; channel < LANES; channel++) {
+                float *panel = to + (i + channel) * PANEL + lane;
                 vf g[7], at[13];
                 for (int64_t j = 0; j < taps; j++)
-                    g[j] = row < job->n ? load_weights(job->w, (row * taps + j) * c + k + i, LANES) : vf_zero();
+                    g[j] = squares[j][channel];
                 if (taps == 7) {
                     evaluate_four(g, at);
                     evaluate_three(g + 4, at + 7);
+                    for (int p = 0; p < 13; p++)
+                        vf_store(panel + order[p] * depth * PANEL, at[p]);
                 } else {
                     evaluate_two(g, at);
+                    for (int p = 0; p < 5; p++)
+                        vf_store(panel + p * depth * PANEL, at[p]);
                 }
-                for (int64_t p = 0; p < job->form.products; p++)
-                    squares[p][r] = at[p];
-            }
-            for (int64_t p = 0; p < job->form.products; p++) {
-                float *panel = to + ((taps == 7 ? order[p] : p) * depth + i) * PANEL + lane;
-                transpose(squares[p]);
-                for (int64_t j = 0; j < LANES; j++)
-                    vf_store(panel + j * PANEL, squares[p][j]);
             }
         }
 }

@@ -24,6 +24,9 @@ FEW_ROWS = 32
 MANY_ROWS = 1024
 """Below this many output rows the lanes of a workgroup share a sum instead of a tile, where they may do either."""
 
+LEAST_FRAME = 8
+"""Rows of a frame from which on the C bodies make four of its rows together."""
+
 SKINNY = ({"COLS": 4, "ROWS": 8},)
 TILED = ({"LANES_N": 16, "MB": 2, "NB": 1}, {"LANES_N": 8, "MB": 1, "NB": 3})
 
@@ -105,7 +108,7 @@ def _minimal(name: str, uniforms: tuple[str, ...], takes: Callable[[Call], bool]
     """Return the C bodies that make four rows of a frame together, with fewer products than one by one."""
 
     def when(call: Call) -> bool:
-        return call.frame >= 4 and call.T > 0 and call.C % 16 == 0 and takes(call)
+        return call.frame >= LEAST_FRAME and call.T > 0 and call.C % 16 == 0 and takes(call)
 
     return [Native(f"{name}_{dtype}_minimal", uniforms, {"w": dtype}, when) for dtype in ("f32", "f16")]
 
@@ -128,7 +131,7 @@ def _framed(**call: int) -> dict[str, int]:
     ),
     natives=(
         *_minimal("conv1d", ("T", "C", "N", "dilation", "frame"), _seven_taps),
-        *by_weight("conv1d", *CONV1D_UNIFORMS),
+        *by_weight("conv1d", *CONV1D_UNIFORMS, "as_rows"),
     ),
     domain=(
         {"T": 1, "C": 3, "P": 0, "N": 2, "J": 1, "I": 3, "stride": 1, "dilation": 1, "right": 0},
@@ -139,16 +142,28 @@ def _framed(**call: int) -> dict[str, int]:
         {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
         {"T": 77, "C": 36, "P": 4, "N": 20, "J": 3, "I": 36, "stride": 2, "dilation": 2, "right": 2},
         {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
-        _framed(T=5, C=112, N=16, dilation=1, frame=4),
+        {"T": 9, "C": 36, "P": 6, "N": 21, "J": 7, "I": 36, "stride": 1, "dilation": 1, "right": 2, "as_rows": 32},
+        _framed(T=11, C=112, N=16, dilation=1, frame=8),
         _framed(T=75, C=32, N=72, dilation=9, frame=32),
         _framed(T=1000, C=32, N=20, dilation=3, frame=160),
     ),
     flops=lambda c: 2 * _conv1d_shape(c)[0] * c.N * c.J * c.I,
     bench=(
         # Code2Wav of Qwen3-Omni and the codec of Qwen3-TTS, four frames and one: the widest and the narrowest block.
-        {"T": 128, "C": 768, "P": 18, "N": 768, "J": 7, "I": 768, "stride": 1, "dilation": 3, "right": 0, "frame": 32},
-        {"T": 7680, "C": 96, "P": 54, "N": 96, "J": 7, "I": 96, "stride": 1, "dilation": 9, "right": 0, "frame": 1920},
-        {"T": 4, "C": 1024, "P": 6, "N": 1536, "J": 7, "I": 1024, "stride": 1, "dilation": 1, "right": 0, "frame": 4},
+        _framed(T=128, C=768, N=768, dilation=3, frame=32),
+        _framed(T=7680, C=96, N=96, dilation=9, frame=1920),
+        {
+            "T": 4,
+            "C": 1024,
+            "P": 6,
+            "N": 1536,
+            "J": 7,
+            "I": 1024,
+            "stride": 1,
+            "dilation": 1,
+            "right": 0,
+            "as_rows": 32,
+        },
         {"T": 7680, "C": 96, "P": 6, "N": 1, "J": 7, "I": 96, "stride": 1, "dilation": 1, "right": 0},
         {"T": 16, "C": 1024, "P": 6, "N": 1024, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
     ),
@@ -250,26 +265,27 @@ def conv1d_activated(
     "x[T, C], tail[P, C], w[M, N, Q, C]:weight, b[N] -> y[M*T, N]",
     kernels=_kernels(
         "conv_transpose1d",
-        ("T", "C", "P", "M", "N", "Q"),
+        ("T", "C", "P", "M", "N", "Q", "as_rows"),
         lambda c: (c.T, c.M * c.N),
         wide=lambda c: c.C % 4 == 0,
     ),
     natives=(
         *_minimal("conv_transpose1d", ("T", "C", "M", "N", "frame"), lambda c: c.Q == 2 and c.P == 1),
-        *by_weight("conv_transpose1d", "T", "C", "P", "M", "N", "Q"),
+        *by_weight("conv_transpose1d", "T", "C", "P", "M", "N", "Q", "as_rows"),
     ),
     domain=(
         {"T": 1, "C": 3, "P": 0, "M": 2, "N": 3, "Q": 1},
         {"T": 5, "C": 32, "P": 1, "M": 3, "N": 5, "Q": 2},
         {"T": 37, "C": 36, "P": 2, "M": 2, "N": 12, "Q": 3},
+        {"T": 9, "C": 36, "P": 1, "M": 2, "N": 5, "Q": 2, "as_rows": 32},
         {"T": 130, "C": 64, "P": 1, "M": 5, "N": 28, "Q": 2},
-        {"T": 7, "C": 112, "P": 1, "M": 3, "N": 5, "Q": 2, "frame": 4},
+        {"T": 11, "C": 112, "P": 1, "M": 3, "N": 5, "Q": 2, "frame": 8},
         {"T": 1000, "C": 112, "P": 1, "M": 4, "N": 16, "Q": 2, "frame": 32},
     ),
     flops=lambda c: 2 * c.T * c.M * c.N * c.Q * c.C,
     bench=(
         # The upsamplers of Code2Wav of Qwen3-Omni, four frames: the first and the last.
-        {"T": 16, "C": 1536, "P": 1, "M": 8, "N": 768, "Q": 2, "frame": 4},
+        {"T": 16, "C": 1536, "P": 1, "M": 8, "N": 768, "Q": 2, "frame": 4, "as_rows": 32},
         {"T": 2560, "C": 192, "P": 1, "M": 3, "N": 96, "Q": 2, "frame": 640},
     ),
 )
