@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+from omni_rt.arguments import whole
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.devices.ledger import GIB
@@ -49,8 +50,9 @@ def load(
     allocated.
     """
     started = time.perf_counter()
-    if context < 1:
-        raise InputError(f"the context must be at least one position, got {context}")
+    context = whole("the context", context, least=1)
+    if placement is not None and not isinstance(placement, OmniConfig):
+        raise InputError(f"placement is {type(placement).__name__}, expected an OmniConfig")
     if vocoder not in VOCODERS:
         raise UnsupportedError(f"vocoder={vocoder!r} is not known: use {' or '.join(map(repr, VOCODERS))}")
     precision = _precision(quant)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omni_rt import ops
+from omni_rt.arguments import whole
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
 from omni_rt.tensor import Tensor
@@ -29,7 +30,12 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the kinds of values and their ranges."""
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise InputError(f"{name} is {value!r}, expected a number")
+        whole("top_k", self.top_k)
         if not 0 <= self.temperature < 100:
             raise InputError(f"temperature must lie in [0, 100), got {self.temperature}; 0 is greedy")
         if self.top_k < 0 or not 0 < self.top_p <= 1:

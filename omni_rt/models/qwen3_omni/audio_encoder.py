@@ -97,6 +97,7 @@ class AudioEncoder:
 
         Raises InputError for another number of mels or no frame at all.
         """
+        mel = np.asarray(mel)
         if mel.ndim != 2 or mel.shape[1] != self.config.mels or not len(mel):
             raise InputError(f"the audio encoder takes log-mel [frames, {self.config.mels}], got {list(mel.shape)}")
         chunk = min(max(len(mel), longest or 0), self.config.chunk_frames)

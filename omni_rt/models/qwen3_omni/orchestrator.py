@@ -9,14 +9,16 @@ The Talker starts when the first token of the reply is known and goes on while t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omni_rt import arguments
+from omni_rt.arguments import whole
 from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
@@ -31,6 +33,7 @@ from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
 from omni_rt.sampling import Sampling
+from omni_rt.turns import Closed, Turns
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
@@ -43,6 +46,9 @@ TRANSCRIBE = "Transcribe the audio into text."
 
 class OmniOrchestrator:
     """A loaded Qwen3-Omni model. Use it as a context manager, or call `close` to free the devices' memory.
+
+    It makes one reply at a time: calls from several threads wait for each other, and a stream that is read on after
+    another call raises InputError. The stages belong to one thread. Load a model twice to have two replies at once.
 
     `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable
     alone; the last two are None in a model without speech output. `vocoder` is what speaks: `code2wav`, or Griffin-Lim.
@@ -72,7 +78,7 @@ class OmniOrchestrator:
         if vocoder == "griffin-lim" and config.code2wav is not None:
             self.vocoder = GriffinLim(directory, config.code2wav)
         self._components = components
-        self._closed = False
+        self._turns = Turns()
 
     # Conversation -----------------------------------------------------------------------------------------------
 
@@ -114,7 +120,8 @@ class OmniOrchestrator:
 
         Closing the iterator cancels the rest.
         """
-        return self._events(self.prompt(messages), speech, voice, max_new_tokens, sampling, seed)
+        prompt = self.prompt(messages)
+        return self._turns.follow(self._events(prompt, speech, voice, max_new_tokens, sampling, seed))
 
     def generate(
         self,
@@ -127,16 +134,15 @@ class OmniOrchestrator:
         seed: int | None = None,
     ) -> Reply:
         """Answer a prompt, as `chat` answers messages."""
-        for event in self._events(prompt, speech, voice, max_new_tokens, sampling, seed):
-            if isinstance(event, Done):
-                assert isinstance(event.reply, Reply)
-                return event.reply
-        raise AssertionError("a stream ends with Done")
+        with self._turns.taken():
+            *_, done = self._events(prompt, speech, voice, max_new_tokens, sampling, seed)
+        assert isinstance(done, Done) and isinstance(done.reply, Reply)
+        return done.reply
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """Return the prompt that messages make: token ids with placeholders expanded, and the media."""
-        self._check_open()
-        return self.processor.prompt(messages)
+        with self._turns.taken():
+            return self.processor.prompt(messages)
 
     # Short forms ------------------------------------------------------------------------------------------------
 
@@ -166,7 +172,8 @@ class OmniOrchestrator:
 
     def text_to_speech(self, text: str, voice: str | None = None) -> AudioOutput:
         """Speak `text` as if it were the model's own reply."""
-        *_, done = self.read(text, voice=voice)
+        with self._turns.taken():
+            *_, done = self.read(text, voice=voice)
         assert isinstance(done, Done) and isinstance(done.reply, Speech)
         return AudioOutput(done.reply.audio, done.reply.sample_rate)
 
@@ -183,9 +190,13 @@ class OmniOrchestrator:
 
         Raises InputError for an empty text, UnsupportedError for a model without speech.
         """
-        self._check_open()
-        if not text.strip():
+        if not arguments.text("the text", text).strip():
             raise InputError("there is nothing to speak: the text is empty")
+        return self._turns.follow(self._reading(text, voice, max_frames, sampling, seed))
+
+    def _reading(
+        self, text: str, voice: str | None, max_frames: int | None, sampling: Sampling | None, seed: int | None
+    ) -> Generator[AudioChunk | Done, None, None]:
         clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
         speech = self._speech(voice, sampling, seed, max_frames)
@@ -204,8 +215,8 @@ class OmniOrchestrator:
 
     def clear_kv_cache(self) -> None:
         """Forget what earlier calls left in the caches."""
-        self._check_open()
-        self._components.thinker.cache.clear()
+        with self._turns.taken():
+            self._components.thinker.clear()
 
     # The stages in order ----------------------------------------------------------------------------------------
 
@@ -217,12 +228,11 @@ class OmniOrchestrator:
         max_new_tokens: int | None,
         sampling: Sampling | None,
         seed: int | None,
-    ) -> Iterator[Event]:
-        self._check_open()
+    ) -> Generator[Event, None, None]:
         clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
         defaults = self.config.generation
-        limit = defaults.max_new_tokens if max_new_tokens is None else max_new_tokens
+        limit = defaults.max_new_tokens if max_new_tokens is None else whole("max_new_tokens", max_new_tokens, least=0)
         speech = self._speech(voice, sampling, seed) if speaking else None
         thinker = self._components.thinker
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
@@ -294,15 +304,13 @@ class OmniOrchestrator:
         return [] if self._components.talker is None else self._components.voices()
 
     def close(self) -> None:
-        """Free the memory of the devices; the model cannot be used afterwards."""
-        if not self._closed:
-            self._closed = True
+        """Free the memory of the devices; the model and its stages cannot be used afterwards."""
+        if self._turns.close():
+            closed: Any = Closed()
+            self.audio_encoder = self.vision_encoder = self.thinker = self.talker = self.code2wav = closed
+            self.vocoder = self._components = closed
             for device in set(self.devices.values()):
                 device.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InputError("this model was closed: load it again")
 
     def __enter__(self) -> OmniOrchestrator:
         return self
@@ -321,7 +329,7 @@ def _user_turn(audio: object, text: str | None) -> Message:
 
 
 def _seed(seed: int | None) -> int:
-    return secrets.randbits(31) if seed is None else seed
+    return secrets.randbits(31) if seed is None else whole("the seed", seed)
 
 
 def _join(chunks: Sequence[np.ndarray]) -> np.ndarray:

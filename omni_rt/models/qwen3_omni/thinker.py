@@ -76,6 +76,7 @@ class Thinker:
         self.position = self.device.zeros((1, 3))
         self.chooser = Chooser(self.device, config.vocabulary)
         self._step = self.device.capture(self._decode)
+        self._prefill: Prefill | None = None
         weights.done(ignored=("audio_tower.", "visual."))
 
     def prefill(self, inputs: ThinkerInputs, *, states: bool = False, logits: bool = False) -> Prefill:
@@ -87,7 +88,7 @@ class Thinker:
         count = len(inputs.token_ids)
         if not count:
             raise InputError("the prompt is empty: give at least one token")
-        self.cache.clear()
+        self.clear()
         embeddings, hidden, scores = [], [], []
         last = None
         stop = 0
@@ -105,16 +106,21 @@ class Thinker:
             last = normed[len(normed) - 1 :]
         assert last is not None
         empty = np.zeros((0, self.config.width), np.float32)
-        return Prefill(
+        self._prefill = Prefill(
             last,
             np.concatenate(embeddings) if states else empty,
             np.concatenate(hidden) if states else empty,
             np.concatenate(scores) if logits else None,
         )
+        return self._prefill
+
+    def clear(self) -> None:
+        """Forget all positions."""
+        self._prefill = None
+        self.cache.clear()
 
     def _embed(self, inputs: ThinkerInputs, rows: slice) -> Tensor:
-        ids = self.device.tensor(np.asarray(inputs.token_ids[rows], np.int32))
-        x = ops.embed(self.embed_tokens, ids)
+        x = self._rows_of(inputs.token_ids[rows])
         if inputs.media is None or inputs.index is None or (inputs.index[rows] < 0).all():
             return x
         return ops.splice(x, *self._rows(inputs.media, inputs.index[rows]))
@@ -149,9 +155,13 @@ class Thinker:
     def generate(
         self, inputs: ThinkerInputs, prefill: Prefill, *, max_new_tokens: int, sampling: Sampling, seed: int = 0
     ) -> Iterator[int]:
-        """Yield the tokens of the reply one by one, the stop token last if it comes within the limit."""
+        """Yield the tokens of the reply one by one, the stop token last if it comes within the limit.
+
+        Raises InputError when another prompt has gone through the cache since `prefill`.
+        """
         if max_new_tokens < 1:
             return
+        self._check_turn(prefill)
         count = len(inputs.token_ids)
         self.chooser.start(seed, inputs.token_ids if sampling.repetition_penalty != 1.0 else ())
         logits = ops.matmul(prefill.last, self.lm_head)
@@ -163,13 +173,18 @@ class Thinker:
         # A reply also ends where the context does: what has been said is worth more than an error.
         limit = min(max_new_tokens - 1, self.cache.rows - self.cache.count)
         if limit > 0 and token != self.stop_id:
-            yield from self._run_on(sampling, limit)
+            yield from self._run_on(prefill, sampling, limit)
 
-    def _run_on(self, sampling: Sampling, limit: int) -> Iterator[int]:
+    def _check_turn(self, prefill: Prefill) -> None:
+        if self._prefill is not prefill:
+            raise InputError("another call has taken over the model: it makes one reply at a time, so end one first")
+
+    def _run_on(self, prefill: Prefill, sampling: Sampling, limit: int) -> Iterator[int]:
         """Decode up to `limit` more tokens, some steps ahead of those that the host has read."""
         waiting: deque[Callable[[], np.ndarray]] = deque()
         issued = 0
         while issued < limit or waiting:
+            self._check_turn(prefill)
             if issued < limit and len(waiting) <= self.device.steps_ahead:
                 if issued:
                     self.cache.advance()
@@ -197,7 +212,17 @@ class Thinker:
 
     def embed_ids(self, ids: Sequence[int]) -> np.ndarray:
         """Return the embeddings of token ids, float32 [T, N]."""
-        return ops.embed(self.embed_tokens, self.device.tensor(np.asarray(ids, np.int32))).numpy()
+        return self._rows_of(ids).numpy()
+
+    def _rows_of(self, ids: Sequence[int]) -> Tensor:
+        """Return the embeddings of token ids [T, N]; raise InputError for ids that the vocabulary has not."""
+        values = np.asarray(ids)
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= self.config.vocabulary:
+            raise InputError(
+                f"the token ids {str(ids)[:80]} are not all whole numbers from 0 to {self.config.vocabulary - 1}, "
+                "which this model has"
+            )
+        return ops.embed(self.embed_tokens, self.device.tensor(values.astype(np.int32)))
 
 
 def _slice_rows(start: int) -> int:

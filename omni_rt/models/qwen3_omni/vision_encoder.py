@@ -155,7 +155,9 @@ class VisionEncoder:
 
         Raises InputError when the patches do not fill the grid.
         """
-        config = self.config
+        config, pixels = self.config, np.asarray(pixels)
+        if len(grid) != 3:
+            raise InputError(f"the grid of an image or video is {grid}, expected (time, height, width)")
         time, height, width = (int(extent) for extent in grid)
         if (
             min(time, height, width) < 1

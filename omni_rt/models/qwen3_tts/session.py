@@ -9,7 +9,7 @@ Pieces of a long text follow each other through one decoder stream, so there is 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omni_rt import arguments
+from omni_rt.arguments import whole
 from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.audio import load_audio
@@ -30,6 +32,7 @@ from omni_rt.models.qwen3_tts.text import Framer, cut
 from omni_rt.models.talker import TalkerSession
 from omni_rt.results import AudioChunk, Done, FinishReason, Speech
 from omni_rt.sampling import Sampling
+from omni_rt.turns import Closed, Turns
 from omni_rt.voice import Voice
 
 if TYPE_CHECKING:
@@ -58,6 +61,9 @@ class _Manner:
 class TextToSpeech:
     """A loaded Qwen3-TTS model. Use it as a context manager, or call `close` to free the devices' memory.
 
+    It makes one speech at a time: calls from several threads wait for each other, and a stream that is read on after
+    another call raises InputError. Load a model twice to have two speeches at once.
+
     `codec` encodes and decodes; `config.kind` says what the variant can do; `sampling` is the checkpoint's own.
     """
 
@@ -78,7 +84,7 @@ class TextToSpeech:
         self._components = components
         self._defaults = defaults
         self._framer = Framer(Tokenizer.load(directory), config.tokens)
-        self._closed = False
+        self._turns = Turns()
 
     def generate(
         self,
@@ -108,7 +114,8 @@ class TextToSpeech:
             "max_frames": max_frames,
             "sampling": sampling,
         }
-        *_, last = self.readings(text, seed=seed, **options)
+        with self._turns.taken():
+            *_, last = self.readings(text, seed=seed, **options)
         assert isinstance(last, Done) and isinstance(last.reply, Speech)
         return last.reply
 
@@ -117,7 +124,7 @@ class TextToSpeech:
 
         What comes before is the first reading, where that did not end.
         """
-        seed = secrets.randbits(31) if seed is None else seed
+        seed = secrets.randbits(31) if seed is None else whole("the seed", seed)
         sampling: Sampling | None = options.get("sampling")
         ways = 1 if sampling is not None and sampling.temperature == 0 else 2  # a greedy reading would be the same
         for attempt in range(ways):
@@ -143,14 +150,12 @@ class TextToSpeech:
 
         Closing the iterator cancels the rest. Nothing is tried again, as what was delivered cannot be taken back.
         """
-        if self._closed:
-            raise InputError("this model was closed: load it again")
-        if max_frames < 1:
-            raise InputError(f"max_frames must be at least 1, got {max_frames}")
-        pieces = cut(text)
-        manner = self._manner(voice, language, instruct, streaming_text)
-        seed = secrets.randbits(31) if seed is None else seed
-        return self._events(pieces, manner, max_frames, self._samplings(sampling), seed)
+        max_frames = whole("max_frames", max_frames, least=1)
+        seed = secrets.randbits(31) if seed is None else whole("the seed", seed)
+        pieces = cut(arguments.text("the text", text))
+        with self._turns.taken():
+            manner = self._manner(voice, language, instruct, streaming_text)
+        return self._turns.follow(self._events(pieces, manner, max_frames, self._samplings(sampling), seed))
 
     def _events(
         self,
@@ -159,7 +164,7 @@ class TextToSpeech:
         max_frames: int,
         samplings: tuple[Sampling, Sampling],
         seed: int,
-    ) -> Iterator[AudioChunk | Done]:
+    ) -> Generator[AudioChunk | Done, None, None]:
         clock = ReplyClock(self.load_seconds)
         rate = self.codec.sample_rate
         stream = self.codec.stream()
@@ -319,10 +324,11 @@ class TextToSpeech:
             raise InputError("ref_text is empty: give what is said in the reference, or leave it out")
         samples = load_audio(ref_audio, self.codec.sample_rate)  # type: ignore[arg-type]
         advice = self._check_reference(samples)
-        embedding = self.speaker_embedding(samples)
-        if ref_text is None:
-            return Voice(embedding, advice=advice)
-        return Voice(embedding, self.codec.encode(samples), ref_text.strip(), advice)
+        with self._turns.taken():
+            embedding = self.speaker_embedding(samples)
+            if ref_text is None:
+                return Voice(embedding, advice=advice)
+            return Voice(embedding, self.codec.encode(samples), ref_text.strip(), advice)
 
     def _check_reference(self, samples: np.ndarray) -> tuple[str, ...]:
         seconds = len(samples) / self.codec.sample_rate
@@ -348,8 +354,9 @@ class TextToSpeech:
 
     def close(self) -> None:
         """Free the memory of the devices; the model cannot be used afterwards."""
-        if not self._closed:
-            self._closed = True
+        if self._turns.close():
+            closed: Any = Closed()
+            self.codec = self._components = closed
             for device in set(self.devices.values()):
                 device.close()
 
