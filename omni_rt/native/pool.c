@@ -1,8 +1,8 @@
 /* The thread pool: persistent workers that share the chunks of one task at a time.
  *
- * Chunks are claimed by an atomic counter, so a worker whose core was taken away delays only the chunk it holds, and
- * the caller never waits for a worker that has not joined. When such a delay is long, one worker fewer takes part for a
- * while: another process wants its core, and waiting out that one's time slices would cost more than the worker gives.
+ * Each thread claims the chunks of its share by an atomic counter, and then those that others have left, so a worker
+ * whose core was taken away delays only the chunk it holds, and the caller never waits for a worker that has not joined. When long delays come together, one worker fewer takes part for
+ * a while: another process wants its core, and waiting out that one's time slices would cost more than the worker gives.
  * Workers spin for a bounded time after a task, because the next one usually follows within microseconds, and then sleep
  * on a condition variable.
  */
@@ -29,14 +29,22 @@
 
 enum { WORKER_SPIN_NANOSECONDS = 60000, CALLER_SPIN_NANOSECONDS = 40000, SPIN_BATCH = 32 };
 
-/* A wait for workers is a stall when it passes this and several chunks; how long a worker then stays away. */
-enum { STALL_NANOSECONDS = 200000, STALL_CHUNKS = 4, SHORTEST_PAUSE = 10000000, LONGEST_PAUSE = 320000000 };
+/* A wait for workers is a stall when it passes this and several chunks. When two come together, or one follows a pause, a
+ * worker stays away for a pause; a stall by itself is some short job of the system's. */
+enum { STALL_NANOSECONDS = 200000, STALL_CHUNKS = 4, STALLS_TOGETHER = 20000000 };
+enum { SHORTEST_PAUSE = 10000000, LONGEST_PAUSE = 320000000 };
 
 typedef struct {
     omni_pool *pool;
     pthread_t thread;
     int index;
 } worker_t;
+
+/* The chunks that a thread takes first: a run, so that what it reads lies together. Others take what is left of it. */
+typedef struct {
+    _Alignas(LINE) atomic_int_fast64_t next;
+    int64_t end;
+} share_t;
 
 struct omni_pool {
     int threads;
@@ -49,14 +57,15 @@ struct omni_pool {
     pthread_cond_t left;     /* the last worker left a closed task */
     omni_task *task;
     void *context;
-    int64_t chunks;
+    share_t *shares;
+    int sharing;
+    int64_t last_stall;
     int64_t pause, pause_ends; /* nanoseconds: how long the last worker sent away stays away, and until when */
     void *slots[OMNI_SLOTS];
     size_t slot_bytes[OMNI_SLOTS];
     char *worker_memory;
     size_t worker_stride;
     _Alignas(LINE) atomic_uint_fast64_t gate; /* epoch in the upper half, OPEN, workers that joined */
-    _Alignas(LINE) atomic_int_fast64_t next;  /* the next chunk to claim */
     _Alignas(LINE) atomic_int sleepers;
     atomic_int caller_sleeps;
     atomic_int taking_part; /* threads below this index claim chunks */
@@ -71,12 +80,18 @@ static int64_t now(void) {
 
 /* Claim and run chunks until none is left; returns how many. */
 static int64_t run_chunks(omni_pool *pool, int worker) {
-    for (int64_t count = 0;; count++) {
-        int64_t chunk = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (chunk >= pool->chunks)
-            return count;
-        pool->task(pool->context, chunk, worker);
+    int64_t count = 0;
+    for (int i = 0; i < pool->sharing; i++) {
+        share_t *share = &pool->shares[(worker + i) % pool->sharing];
+        while (atomic_load_explicit(&share->next, memory_order_relaxed) < share->end) {
+            int64_t chunk = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
+            if (chunk >= share->end)
+                break;
+            pool->task(pool->context, chunk, worker);
+            count++;
+        }
     }
+    return count;
 }
 
 static int has_news(const worker_t *self, uint64_t epoch) {
@@ -155,10 +170,14 @@ static void wait_for_workers(omni_pool *pool) {
     }
 }
 
-/* Send one worker away when the wait since `finished` was a stall; `chunk` is how long the caller's chunks took. */
+/* Send one worker away when the wait since `finished` asks for it; `chunk` is how long one of the caller's took. */
 static void judge_wait(omni_pool *pool, int64_t finished, int64_t chunk) {
     int64_t end = now();
     if (end - finished < STALL_NANOSECONDS + STALL_CHUNKS * chunk)
+        return;
+    int alone = !pool->pause && end - pool->last_stall > STALLS_TOGETHER;
+    pool->last_stall = end;
+    if (alone)
         return;
     pool->pause = pool->pause ? omni_min(2 * pool->pause, LONGEST_PAUSE) : SHORTEST_PAUSE;
     pool->pause_ends = end + pool->pause;
@@ -191,8 +210,11 @@ void omni_parallel(omni_pool *pool, omni_task *task, void *context, int64_t chun
     }
     pool->task = task;
     pool->context = context;
-    pool->chunks = chunks;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    pool->sharing = atomic_load(&pool->taking_part);
+    for (int i = 0; i < pool->sharing; i++) {
+        atomic_store_explicit(&pool->shares[i].next, chunks * i / pool->sharing, memory_order_relaxed);
+        pool->shares[i].end = chunks * (i + 1) / pool->sharing;
+    }
     uint64_t epoch = (atomic_load(&pool->gate) >> 32) + 1;
     if (epoch >> 32)
         epoch = 1;
@@ -263,8 +285,10 @@ omni_pool *omni_pool_new(int threads, const char *level) {
     memset(pool, 0, sizeof *pool);
     pool->level = find_level(level);
     pool->workers = calloc((size_t)threads, sizeof *pool->workers);
-    if (!pool->level || !pool->workers) {
+    pool->shares = allocate((size_t)threads * sizeof *pool->shares);
+    if (!pool->level || !pool->workers || !pool->shares) {
         free(pool->workers);
+        free(pool->shares);
         free(pool);
         return NULL;
     }
@@ -303,6 +327,7 @@ void omni_pool_free(omni_pool *pool) {
         free(pool->slots[i]);
     free(pool->worker_memory);
     free(pool->workers);
+    free(pool->shares);
     free(pool);
 }
 
