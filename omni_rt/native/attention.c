@@ -19,7 +19,8 @@ typedef struct {
     omni_pool *pool;
     int64_t per_group, width;          /* query heads per key head; d rounded up to whole panels */
     int64_t queries;                   /* queries per chunk */
-    int64_t splits, split_keys;        /* one query: how its keys are split */
+    int64_t splits, split_keys;        /* one query: how its keys are split, */
+    int64_t shares, share;             /* and its groups */
     float *parts;                      /* one query: [groups][splits][per_group][2 + width] */
 } attention_job;
 
@@ -49,67 +50,102 @@ INLINE vf load_cache_part(const void *cache, int half, int64_t at, int64_t count
                 : vf_load_part((const float *)cache + at, count);
 }
 
-/* One query --------------------------------------------------------------------------------------------------- */
+/* One query ---------------------------------------------------------------------------------------------------
+ *
+ * A chunk is a run of keys times a run of groups, so that the rows it reads lie together in memory. They are asked for
+ * while the first of its groups is scored. */
 
-/* scores[m][i] = scale * q[m] . k[i] for `count` (a constant <= HEADS) heads and `keys` positions from `first` on. */
-INLINE void score_keys(const attention_job *job, int half, const float *q, int count, int64_t group, int64_t first,
-                       int64_t keys, float *scores) {
+enum { SUMS = LANES < 16 ? 8 : 16, WIDEST_PASS = 8, ROWS_AHEAD = 8 };
+
+/* Ask for the part of a cache row that `groups` from `group` on take; `slot` may lie one turn of the ring ahead. */
+INLINE void ask_row(const attention_job *job, const void *cache, int64_t slot, int64_t group, int64_t groups) {
+    int64_t size = job->half ? 2 : 4, row = slot < job->s ? slot : slot - job->s;
+    const char *from = (const char *)cache + (row * job->groups + group) * job->d * size;
+    for (int64_t at = 0; at < groups * job->d * size; at += 64)
+        __builtin_prefetch(from + at, 0, 2);
+}
+
+INLINE int64_t slot_row(const attention_job *job, int64_t slot, int64_t group) {
+    return ((slot < job->s ? slot : slot - job->s) * job->groups + group) * job->d;
+}
+
+/* A run of keys: those of `count` positions from ring slot `slot` on, seen by the heads of one group. The rows of this
+ * group and of the `ask` - 1 behind it are asked for, keys ahead up to `left` of them; 0 asks for none. */
+typedef struct {
+    int64_t slot, count, group, ask, left;
+} key_run;
+
+/* scores[m][i] = scale * q[m] . k[i] for `heads` (1, 2 or HEADS) heads. */
+INLINE void score_keys(const attention_job *job, int half, const float *q, int heads, key_run run, float *scores) {
     int64_t d = job->d, whole = d / LANES * LANES;
-    for (int64_t i = 0; i < keys; i++) {
-        int64_t row = cache_row(job, first + i, group);
-        vf sums[HEADS];
-        for (int m = 0; m < count; m++)
-            sums[m] = vf_zero();
-        for (int64_t j = 0; j < whole; j += LANES) {
-            vf key = load_cache(job->k, half, row + j);
-            for (int m = 0; m < count; m++)
-                sums[m] = vf_fma(key, vf_load(q + m * d + j), sums[m]);
+    const int step = LANES / heads; /* keys at once: the LANES sums are then added up together */
+    for (int64_t i = 0; i < run.count; i += step) {
+        vf sums[LANES];
+        int64_t rows[LANES];
+        for (int k = 0; k < step; k++) {
+            int64_t key = omni_min(i + k, run.count - 1);
+            rows[k] = slot_row(job, run.slot + key, run.group);
+            if (run.ask && i + k < run.count) {
+                ask_row(job, job->v, run.slot + key, run.group, run.ask);
+                if (key + ROWS_AHEAD < run.left)
+                    ask_row(job, job->k, run.slot + key + ROWS_AHEAD, run.group, run.ask);
+            }
         }
-        if (whole < d) {
-            vf key = load_cache_part(job->k, half, row + whole, d - whole);
-            for (int m = 0; m < count; m++)
-                sums[m] = vf_fma(key, vf_load_part(q + m * d + whole, d - whole), sums[m]);
+        UNROLL
+        for (int at = 0; at < LANES; at++)
+            sums[at] = vf_zero();
+        for (int64_t j = 0; j < whole; j += LANES)
+            UNROLL
+            for (int k = 0; k < step; k++) {
+                vf key = load_cache(job->k, half, rows[k] + j);
+                for (int m = 0; m < heads; m++)
+                    sums[m * step + k] = vf_fma(key, vf_load(q + m * d + j), sums[m * step + k]);
+            }
+        for (int k = 0; whole < d && k < step; k++) {
+            vf key = load_cache_part(job->k, half, rows[k] + whole, d - whole);
+            for (int m = 0; m < heads; m++)
+                sums[m * step + k] = vf_fma(key, vf_load_part(q + m * d + whole, d - whole), sums[m * step + k]);
         }
-        for (int m = 0; m < count; m++)
-            scores[m * KEYS + i] = job->scale * vf_sum(sums[m]);
+        transpose(sums);
+        for (int width = LANES / 2; width; width /= 2)
+            for (int at = 0; at < width; at++)
+                sums[at] += sums[at + width];
+        float together[LANES];
+        vf_store(together, sums[0] * job->scale);
+        for (int m = 0; m < heads; m++)
+            memcpy(scores + m * KEYS + i, together + m * step, (size_t)step * sizeof *scores);
     }
 }
 
-/* out[m] += sum_i scores[m][i] * v[i]; the rows of out are `stride` apart and padded to whole vectors. */
-INLINE void add_values(const attention_job *job, int half, const float *scores, int count, int64_t group, int64_t first,
-                       int64_t keys, float *out, int64_t stride) {
-    int64_t d = job->d;
-    for (int64_t j = 0; j < d; j += 2 * LANES) {
-        vf sums[HEADS][2];
-        int64_t wide[2] = {omni_min(LANES, d - j), omni_min(LANES, d - j - LANES)};
-        int parts = wide[1] > 0 ? 2 : 1;
-        for (int m = 0; m < count; m++)
-            for (int p = 0; p < 2; p++)
-                sums[m][p] = p < parts ? vf_load(out + m * stride + j + p * LANES) : vf_zero();
-        if (wide[1] == LANES) {
-            for (int64_t i = 0; i < keys; i++) {
-                int64_t row = cache_row(job, first + i, group) + j;
-                vf low = load_cache(job->v, half, row), high = load_cache(job->v, half, row + LANES);
-                for (int m = 0; m < count; m++) {
-                    vf weight = vf_set(scores[m * KEYS + i]);
-                    sums[m][0] = vf_fma(weight, low, sums[m][0]);
-                    sums[m][1] = vf_fma(weight, high, sums[m][1]);
-                }
-            }
-        } else {
-            for (int64_t i = 0; i < keys; i++) {
-                int64_t row = cache_row(job, first + i, group) + j;
-                for (int p = 0; p < parts; p++) {
-                    vf value = load_cache_part(job->v, half, row + p * LANES, wide[p]);
-                    for (int m = 0; m < count; m++)
-                        sums[m][p] = vf_fma(vf_set(scores[m * KEYS + i]), value, sums[m][p]);
-                }
-            }
+/* out[m][j ..] += sum_i scores[m][i] * v[i][j ..] for `wide` vectors, of the last one `part` values; out is padded. */
+INLINE void add_values_pass(const attention_job *job, int half, const float *scores, int heads, key_run run, int64_t j,
+                            int wide, int64_t part, float *out, int64_t stride) {
+    vf sums[SUMS];
+    for (int at = 0; at < heads * wide; at++)
+        sums[at] = vf_load(out + at / wide * stride + j + at % wide * LANES);
+    for (int64_t i = 0; i < run.count; i++) {
+        int64_t row = slot_row(job, run.slot + i, run.group) + j;
+        for (int v = 0; v < wide; v++) {
+            vf value = part < LANES ? load_cache_part(job->v, half, row, part) : load_cache(job->v, half, row + v * LANES);
+            for (int m = 0; m < heads; m++)
+                sums[m * wide + v] = vf_fma(vf_set(scores[m * KEYS + i]), value, sums[m * wide + v]);
         }
-        for (int m = 0; m < count; m++)
-            for (int p = 0; p < parts; p++)
-                vf_store(out + m * stride + j + p * LANES, sums[m][p]);
     }
+    for (int at = 0; at < heads * wide; at++)
+        vf_store(out + at / wide * stride + j + at % wide * LANES, sums[at]);
+}
+
+/* out[m] += sum_i scores[m][i] * v[i]; the rows of out are `stride` apart and padded to whole vectors. */
+INLINE void add_values(const attention_job *job, int half, const float *scores, int heads, key_run run, float *out,
+                       int64_t stride) {
+    const int wide = SUMS / heads < WIDEST_PASS ? SUMS / heads : WIDEST_PASS;
+    int64_t d = job->d, j = 0;
+    for (; j + wide * LANES <= d; j += wide * LANES)
+        add_values_pass(job, half, scores, heads, run, j, wide, LANES, out, stride);
+    for (; j + LANES <= d; j += LANES)
+        add_values_pass(job, half, scores, heads, run, j, 1, LANES, out, stride);
+    if (j < d)
+        add_values_pass(job, half, scores, heads, run, j, 1, d - j, out, stride);
 }
 
 /* Turn a row of scores into weights against its new largest; returns the factor for what came before. */
@@ -140,89 +176,100 @@ INLINE float online_softmax(float *scores, int64_t keys, float *largest, float *
     return factor[0];
 }
 
-INLINE void single_heads(const attention_job *job, int half, const float *q, int count, int64_t group, int64_t first,
-                         int64_t last, float *part) {
+/* Take a run of keys into the states of `heads` heads: largest score, sum of weights, weighted sum of values. */
+INLINE void single_heads(const attention_job *job, int half, const float *q, int heads, key_run run, float *state) {
     float scores[HEADS * KEYS];
-    for (int64_t at = first; at < last; at += KEYS) {
-        int64_t keys = omni_min(KEYS, last - at);
-        score_keys(job, half, q, count, group, at, keys, scores);
-        for (int m = 0; m < count; m++) {
-            float *state = part + m * (2 + job->width);
-            float factor = online_softmax(scores + m * KEYS, keys, &state[0], &state[1]);
-            for (int64_t j = 0; factor != 1 && j < job->width; j++)
-                state[2 + j] *= factor;
-        }
-        add_values(job, half, scores, count, group, at, keys, part + 2, 2 + job->width);
+    int64_t stride = 2 + job->width;
+    score_keys(job, half, q, heads, run, scores);
+    for (int m = 0; m < heads; m++) {
+        float *own = state + m * stride, factor = online_softmax(scores + m * KEYS, run.count, &own[0], &own[1]);
+        for (int64_t j = 0; factor != 1 && j < job->width; j++)
+            own[2 + j] *= factor;
     }
+    add_values(job, half, scores, heads, run, state + 2, stride);
 }
 
-static void single_f32(const attention_job *job, const float *q, int64_t count, int64_t group, int64_t first,
-                       int64_t last, float *part) {
-    if (count == HEADS)
-        single_heads(job, 0, q, HEADS, group, first, last, part);
-    else
-        for (int64_t m = 0; m < count; m++)
-            single_heads(job, 0, q + m * job->d, 1, group, first, last, part + m * (2 + job->width));
+INLINE void single_group(const attention_job *job, int half, key_run run, float *state) {
+    const float *q = job->q + run.group * job->per_group * job->d;
+    for (int64_t m = 0, heads; m < job->per_group; m += heads, run.ask = 0) {
+        int64_t left = job->per_group - m;
+        heads = left >= HEADS ? HEADS : left >= 2 ? 2 : 1;
+        if (heads == HEADS)
+            single_heads(job, half, q + m * job->d, HEADS, run, state + m * (2 + job->width));
+        else if (heads == 2)
+            single_heads(job, half, q + m * job->d, 2, run, state + m * (2 + job->width));
+        else
+            single_heads(job, half, q + m * job->d, 1, run, state + m * (2 + job->width));
+    }
 }
-static void single_f16(const attention_job *job, const float *q, int64_t count, int64_t group, int64_t first,
-                       int64_t last, float *part) {
-    if (count == HEADS)
-        single_heads(job, 1, q, HEADS, group, first, last, part);
-    else
-        for (int64_t m = 0; m < count; m++)
-            single_heads(job, 1, q + m * job->d, 1, group, first, last, part + m * (2 + job->width));
+static void single_group_f32(const attention_job *job, key_run run, float *state) { single_group(job, 0, run, state); }
+static void single_group_f16(const attention_job *job, key_run run, float *state) { single_group(job, 1, run, state); }
+
+/* The states of a group for one split of the keys: [per_group][2 + width]. */
+INLINE float *split_state(const attention_job *job, int64_t group, int64_t split) {
+    return job->parts + (group * job->splits + split) * job->per_group * (2 + job->width);
 }
 
 static void single_query_task(void *context, int64_t chunk, int worker) {
     const attention_job *job = context;
     (void)worker;
-    int64_t group = chunk / job->splits, split = chunk % job->splits, stride = 2 + job->width, first, last;
+    int64_t split = chunk / job->shares, stride = 2 + job->width, first, last;
+    int64_t begin = chunk % job->shares * job->share, end = omni_min(begin + job->share, job->groups);
     visible(job, job->end - 1, &first, &last);
     int64_t from = first + split * job->split_keys, to = omni_min(last, from + job->split_keys);
-    for (int64_t m = 0; m < job->per_group; m += HEADS) {
-        int64_t count = omni_min(HEADS, job->per_group - m);
-        float *part = job->parts + (chunk * job->per_group + m) * stride;
-        memset(part, 0, (size_t)(count * stride) * sizeof *part);
-        for (int64_t i = 0; i < count; i++)
-            part[i * stride] = -INFINITY;
-        (job->half ? single_f16 : single_f32)(job, job->q + (group * job->per_group + m) * job->d, count, group, from, to,
-                                              part);
-    }
+    for (int64_t group = begin; group < end; group++)
+        for (int64_t m = 0; m < job->per_group; m++) {
+            float *state = split_state(job, group, split) + m * stride;
+            memset(state, 0, (size_t)stride * sizeof *state);
+            state[0] = -INFINITY;
+        }
+    for (int64_t i = 0; i < omni_min(ROWS_AHEAD, to - from); i++)
+        ask_row(job, job->k, (from + i) % job->s, begin, end - begin);
+    for (int64_t at = from; at < to; at += KEYS)
+        for (int64_t group = begin; group < end; group++) {
+            int64_t ask = group == begin ? end - begin : 0;
+            key_run run = {at % job->s, omni_min(KEYS, to - at), group, ask, to - at};
+            (job->half ? single_group_f16 : single_group_f32)(job, run, split_state(job, group, split));
+        }
 }
 
 /* y of one head from its splits. */
 static void join_splits(const attention_job *job, int64_t head) {
-    int64_t stride = 2 + job->width, group = head / job->per_group, m = head % job->per_group;
+    int64_t step = job->per_group * (2 + job->width);
     float top = -INFINITY, total = 0, *y = job->y + head * job->d;
-    const float *parts = job->parts + (group * job->splits * job->per_group + m) * stride;
-    for (int64_t split = 0; split < job->splits; split++) {
-        float largest = parts[split * job->per_group * stride];
-        top = largest > top ? largest : top;
-    }
+    const float *states = split_state(job, head / job->per_group, 0) + head % job->per_group * (2 + job->width);
+    for (int64_t split = 0; split < job->splits; split++)
+        top = states[split * step] > top ? states[split * step] : top;
     memset(y, 0, (size_t)job->d * sizeof *y);
     for (int64_t split = 0; split < job->splits; split++) {
-        const float *part = parts + split * job->per_group * stride;
-        float before[LANES] = {part[0] - top}, factor[LANES];
+        const float *state = states + split * step;
+        float before[LANES] = {state[0] - top}, factor[LANES];
         vf_store(factor, vf_exp(vf_load(before)));
-        total += part[1] * factor[0];
+        total += state[1] * factor[0];
         for (int64_t j = 0; j < job->d; j++)
-            y[j] += part[2 + j] * factor[0];
+            y[j] += state[2 + j] * factor[0];
     }
     for (int64_t j = 0; j < job->d; j++)
         y[j] /= total;
 }
 
+/* Keys that a split has at least, and products below which one thread is as fast as several. */
+enum { LEAST_SPLIT = 32, WORTH_SPLITTING = 1 << 16 };
+
 static int attend_single(omni_pool *pool, attention_job *job) {
-    int64_t first, last;
+    int64_t first, last, chunks = 2 * (int64_t)omni_threads(pool);
     visible(job, job->end - 1, &first, &last);
-    int64_t threads = omni_threads(pool), wanted = omni_divide_up(3 * threads, job->groups);
-    job->splits = threads == 1 ? 1 : omni_max(1, omni_min(wanted, (last - first) / (2 * KEYS)));
-    job->split_keys = omni_divide_up(omni_divide_up(last - first, job->splits), KEYS) * KEYS;
+    if (omni_threads(pool) == 1 || (last - first) * job->heads * job->d < WORTH_SPLITTING)
+        chunks = 1;
+    job->splits = omni_max(1, omni_min(chunks, (last - first) / LEAST_SPLIT));
+    job->split_keys = omni_divide_up(omni_divide_up(last - first, job->splits), LANES) * LANES;
     job->splits = omni_max(1, omni_divide_up(last - first, job->split_keys));
+    job->share = omni_divide_up(job->groups, omni_divide_up(chunks, job->splits));
+    job->shares = omni_divide_up(job->groups, job->share);
     job->parts = omni_scratch(pool, 0, (size_t)(job->heads * job->splits * (2 + job->width)) * sizeof(float));
     if (!job->parts)
         return OMNI_NO_MEMORY;
-    omni_parallel(pool, single_query_task, job, job->groups * job->splits);
+    omni_parallel(pool, single_query_task, job, job->splits * job->shares);
     for (int64_t head = 0; head < job->heads; head++)
         join_splits(job, head);
     return OMNI_DONE;
