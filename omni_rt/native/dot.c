@@ -80,31 +80,39 @@ static float dot_row_f32(weight_rows w, const float *x) { return dot_row_kind(WE
 static float dot_row_f16(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F16, w, x); }
 static float dot_row_q8(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_Q8_0, w, x); }
 
+/* Add blocks [b, b + count) of a q8_0 row times x in int8; `count` is a constant, whole steps and at most LANES. */
+INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chains) {
+    const int8_t *quants = w.values;
+    prefetch(w.scales + b);
+    vf weight_scales = count == LANES ? vf_load_half(w.scales + b) : vf_load_half_part(w.scales + b, count);
+    step_scales scales = keep_scales(weight_scales * vf_load(x.scales + b));
+    UNROLL
+    for (int s = 0; s < count / BLOCKS_PER_STEP; s++) {
+        int64_t at = b + s * BLOCKS_PER_STEP;
+        if (at % 2 == 0)
+            prefetch(quants + at * BLOCK);
+        vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, correction_step(x.corrections + b, s));
+        chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
+    }
+}
+
 /* w . x for one q8_0 row, x in int8. */
 static float dot_row_int8(weight_rows w, int8_row x) {
-    enum { STEPS = LANES / BLOCKS_PER_STEP };
     int64_t blocks = w.k / BLOCK, b = 0;
-    const int8_t *quants = w.values;
     vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-    for (; b + LANES <= blocks; b += LANES) {
-        prefetch(w.scales + b);
-        step_scales scales = keep_scales(vf_load_half(w.scales + b) * vf_load(x.scales + b));
-        UNROLL
-        for (int s = 0; s < STEPS; s++) {
-            int64_t at = b + s * BLOCKS_PER_STEP;
-            if (at % 2 == 0)
-                prefetch(quants + at * BLOCK);
-            vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, correction_step(x.corrections + b, s));
-            chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
-        }
+    for (; b + LANES <= blocks; b += LANES)
+        add_blocks(w, x, b, LANES, chains);
+    if (b + LANES / 2 <= blocks) {
+        add_blocks(w, x, b, LANES / 2, chains);
+        b += LANES / 2;
     }
-    for (; b < blocks; b += BLOCKS_PER_STEP) {
-        int64_t left = omni_min(BLOCKS_PER_STEP, blocks - b);
+    for (; b + BLOCKS_PER_STEP <= blocks; b += BLOCKS_PER_STEP)
+        add_blocks(w, x, b, BLOCKS_PER_STEP, chains);
+    if (b < blocks) { /* half a step: zeros make it whole */
         int8_t padded[BLOCKS_PER_STEP * BLOCK] = {0};
         vf product = vf_zero();
-        memcpy(padded, quants + b * BLOCK, (size_t)left * BLOCK);
-        for (int i = 0; i < left; i++)
-            product[i] = half_value(w.scales[b + i]) * x.scales[b + i];
+        memcpy(padded, (const int8_t *)w.values + b * BLOCK, BLOCK);
+        product[0] = half_value(w.scales[b]) * x.scales[b];
         vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.corrections + b, 0));
         step_scales scales = keep_scales(product);
         chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);

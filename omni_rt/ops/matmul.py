@@ -136,6 +136,7 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     domain=(
         *int8_calls("K", "N", T=1),
         {"T": 1, "N": 31, "K": 2048},
+        {"T": 1, "N": 5, "K": 800},
         {"T": 2, "N": 33, "K": 64},
         {"T": 3, "N": 9, "K": 96},
         {"T": 8, "N": 65, "K": 64},
