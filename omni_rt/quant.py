@@ -24,6 +24,9 @@ BLOCK_BYTES = 2 + BLOCK
 LINE = 64
 """Bytes of a cache line, and of the widest vector."""
 
+NUMPY_VALUES = 1 << 20
+"""Values that NumPy quantises at once: what it holds meanwhile is several times as large."""
+
 _BAD_VALUE = 3
 """What a C body returns for values that q8_0 cannot hold."""
 
@@ -58,12 +61,12 @@ def quantise_blocks(values: np.ndarray) -> tuple[np.ndarray, bool]:
     The second result says whether all values were finite and small enough for an f16 scale.
     """
     _require_blocks(values.shape)
-    blocks = np.empty(values.size // BLOCK * BLOCK_BYTES, np.uint8)
     pool = native.weight_pool()
     if pool is None:
-        quants, scales = _quantise_numpy(_widened(values))
-        blocks[:] = planes_to_blocks(quants, scales).reshape(-1)
-        return blocks, bool(np.isfinite(scales).all() and np.isfinite(_widened(values)).all())
+        quants, scales = np.empty(values.size, np.int8), np.empty(values.size // BLOCK, np.float16)
+        fits = _quantise_numpy(values, quants, scales)
+        return planes_to_blocks(quants, scales), fits
+    blocks = np.empty(values.size // BLOCK * BLOCK_BYTES, np.uint8)
     status = _run(pool, _QUANTISERS[values.dtype.name], values, (blocks[2:], blocks), BLOCK_BYTES, BLOCK_BYTES)
     return blocks, status != _BAD_VALUE
 
@@ -216,10 +219,7 @@ def _quantise_into(values: np.ndarray, quants: np.ndarray, scales: np.ndarray) -
     pool = native.weight_pool()
     if pool is not None:
         return _run(pool, _QUANTISERS[values.dtype.name], values, (quants, scales), BLOCK, 2) != _BAD_VALUE
-    wide = _widened(values)
-    made, stored = _quantise_numpy(wide)
-    quants[:], scales[:] = made.reshape(-1), stored.reshape(-1)
-    return bool(np.isfinite(stored).all() and np.isfinite(wide).all())
+    return _quantise_numpy(values, quants, scales)
 
 
 def _split_into(blocks: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> None:
@@ -233,16 +233,23 @@ def _split_into(blocks: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> N
     quants.view(np.uint8).reshape(-1, BLOCK)[...] = split[:, 2:]
 
 
-def _quantise_numpy(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the planes of float32 values [..., K]."""
-    blocks = values.reshape(*values.shape[:-1], -1, BLOCK)
-    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        inverse = np.float32(1) / scales
-        # A block of zeros, or of values so small that 1 / scale overflows (and the scale is 0 in f16), has quants of 0.
-        inverse[np.isinf(inverse)] = 0
-        scaled = blocks * inverse[..., None]
-        magnitude = np.abs(scaled)
-        floor = np.floor(magnitude)
-        rounded = np.copysign(floor + np.floor(np.float32(2) * (magnitude - floor)), scaled)
-        return rounded.astype(np.int8).reshape(values.shape), scales.astype(np.float16)
+def _quantise_numpy(values: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> bool:
+    """Quantise rows into flat planes, some blocks at a time; say whether all values and scales are finite."""
+    flat, fits = values.reshape(-1), True
+    for start in range(0, flat.size, NUMPY_VALUES):
+        stop = start + NUMPY_VALUES
+        blocks = _widened(flat[start:stop]).reshape(-1, BLOCK)
+        scale = np.abs(blocks).max(axis=-1) / np.float32(127)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            inverse = np.float32(1) / scale
+            # A block of zeros, or of values so small that 1 / scale overflows (the scale is 0 in f16), has quants of 0.
+            inverse[np.isinf(inverse)] = 0
+            scaled = blocks * inverse[:, None]
+            magnitude = np.abs(scaled)
+            floor = np.floor(magnitude)
+            rounded = np.copysign(floor + np.floor(np.float32(2) * (magnitude - floor)), scaled)
+            quants[start:stop] = rounded.astype(np.int8).reshape(-1)
+            stored = scale.astype(np.float16)
+        scales[start // BLOCK : stop // BLOCK] = stored
+        fits = fits and bool(np.isfinite(stored).all() and np.isfinite(blocks).all())
+    return fits

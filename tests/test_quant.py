@@ -117,8 +117,10 @@ def test_every_level_and_source_gives_the_bits_of_the_numpy_body(
     if kind == "bfloat16":
         source = (values.view(np.uint32) >> 16).astype(np.uint16)
         values = (source.astype(np.uint32) << 16).view(np.float32)
-    quants, scales = quant._quantise_numpy(np.asarray(source if kind == "float16" else values, np.float32))
+    monkeypatch.setattr(native, "weight_pool", lambda: None)
+    quants, scales = quant.quantise(np.asarray(source if kind == "float16" else values, np.float32))
     monkeypatch.setattr(native, "weight_pool", lambda: pool)
+    monkeypatch.setattr(quant, "NUMPY_VALUES", 1024)
     blocks, fits = quant.quantise_blocks(source)
     assert fits and blocks.tobytes() == quant.planes_to_blocks(quants, scales).tobytes()
     matrix = quant.Quantised((301, 96), [source[:100], blocks.reshape(301, -1)[100:200], source[200:]])
