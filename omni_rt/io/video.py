@@ -98,14 +98,10 @@ class _File:
 
     def load(self, settings: PatchSettings, sound: bool | None) -> Video:
         """Return the chosen frames, and the sound unless it is declined."""
-        try:
+        with self.refusing():
             total, fps = self.count(sound)
             frames, shown = self.frames(total, fps, settings)
             heard = None if sound is False else self.sound()
-        except (self.av.FFmpegError, ValueError) as error:
-            raise InputError(
-                f"{self.name}: is damaged, or its codec cannot be read ({error}); save it again"
-            ) from error
         if sound and heard is None:
             raise InputError(f"{self.name}: {NO_SOUND}")
         return Video(frames, shown, heard)
