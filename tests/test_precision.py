@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from omni_rt.weights import Checkpoint
 from tests.reference import Reference
 from tests.test_thinker import inputs_of
 
-TTS = Path(__file__).parent / "goldens" / "tts-seed1"
 MODELS = ("omni", "tiny-0b6-base", "tiny-1b7-customvoice")
 MOST_OF_LOGITS = 1e-3
 MOST_ELSEWHERE = 2e-3
@@ -129,13 +127,12 @@ def opened() -> Iterator[Callable[[str, str], Device]]:
 
 
 @pytest.fixture(scope="module")
-def directories(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+def directories(
+    golden_dir: Path, released: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Path]]:
     """Each model's original and quantised directory."""
     root = tmp_path_factory.mktemp("precision")
-    sources = {"omni": golden_dir / "checkpoint"}
-    for variant in MODELS[1:]:
-        sources[variant] = Path(shutil.copytree(TTS / variant, root / variant))
-        shutil.copytree(TTS / "speech_tokenizer", root / variant / "speech_tokenizer")
+    sources = {"omni": golden_dir / "checkpoint"} | {variant: released / variant for variant in MODELS[1:]}
     return {name: (source, omni_rt.quantize(source, root / f"{name}-q8").directory) for name, source in sources.items()}
 
 

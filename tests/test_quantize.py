@@ -34,18 +34,11 @@ OMNI_COMPONENTS = ["audio_encoder", "vision_encoder", "thinker", "code_predictor
 TTS_COMPONENTS = ["code_predictor", "talker", "speaker_encoder", "codec_encoder", "codec_decoder"]
 
 
-def speech_model(variant: str, target: Path) -> Path:
-    """Lay a speech model out as it is released: with its codec inside."""
-    shutil.copytree(TTS_GOLDENS / variant, target)
-    shutil.copytree(TTS_GOLDENS / "speech_tokenizer", target / "speech_tokenizer")
-    return target
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, QuantisedModel]]:
+def made(released: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, QuantisedModel]]:
     """Original and quantised directory of each model, by name."""
     root = tmp_path_factory.mktemp("quantised")
-    sources = {"omni": OMNI} | {variant: speech_model(variant, root / variant) for variant in VARIANTS}
+    sources = {"omni": OMNI} | {variant: released / variant for variant in VARIANTS}
     return {name: (source, omni_rt.quantize(source, root / f"{name}-q8")) for name, source in sources.items()}
 
 
