@@ -91,18 +91,21 @@ def interrupt(process: subprocess.Popen[bytes], wait: float) -> tuple[int, str, 
 
     They are seconds of the processor: on a busy machine others have their turns meanwhile.
     """
-    deadline = time.monotonic() + PATIENCE
-    while not _watches(process.pid):
-        assert time.monotonic() < deadline and process.poll() is None, "it never began to watch"
-        time.sleep(0.01)
-    time.sleep(wait)
-    assert process.poll() is None, "it ended before it could be stopped"
-    reaped = _children_seconds()
-    ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    before = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, err.decode(), _children_seconds() - reaped - before
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _watches(process.pid):
+            assert time.monotonic() < deadline and process.poll() is None, "it never began to watch"
+            time.sleep(0.01)
+        time.sleep(wait)
+        assert process.poll() is None, "it ended before it could be stopped"
+        reaped = _children_seconds()
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        before = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, err.decode(), _children_seconds() - reaped - before
+    finally:
+        process.kill()  # where it did not end
 
 
 def _watches(pid: int) -> bool:
