@@ -37,6 +37,15 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
+CODEC_SPECIALS = {
+    "codec_pad_id": 0, "codec_bos_id": 1, "codec_eos_token_id": 2, "codec_nothink_id": 7, "codec_think_bos_id": 8,
+    "codec_think_eos_id": 9,
+}  # fmt: skip
+"""Offsets from codebook size + 100, as the released 2148..2157 lie above 2048."""
+
+ROPE = {"interleaved": True, "mrope_interleaved": True, "rope_type": "default", "type": "default"}
+"""How the thinker and the talker turn positions, besides the shares of the axes."""
+
 
 @dataclass(frozen=True)
 class Dimensions:
@@ -49,13 +58,8 @@ class Dimensions:
     thinker_experts: tuple[int, int, int] = (4, 2, 32)  # experts, experts per token, expert width
     thinker_dense: tuple[int, ...] = ()  # layers without experts
     thinker_feed_forward: int = 64
-    audio: tuple[int, int, int, int, int] = (
-        64,
-        2,
-        4,
-        96,
-        8,
-    )  # width, layers, heads, feed-forward, convolution channels
+    # Width, layers, heads, feed-forward, convolution channels.
+    audio: tuple[int, int, int, int, int] = (64, 2, 4, 96, 8)
     audio_window_frames: int = 200
     vision: tuple[int, int, int, int] = (24, 3, 2, 40)  # width, depth, heads, feed-forward
     vision_positions: int = 64
@@ -114,36 +118,31 @@ def special_token_ids(first: int) -> dict[str, int]:
 def configuration(dims: Dimensions, vocabulary: dict[str, int]) -> dict[str, Any]:
     """Write config.json: the released keys, the sizes of `dims`, ids counted from the size of the vocabulary."""
     ids = special_token_ids(len(vocabulary))
-    text_vocabulary = (
-        -(-(len(vocabulary) + len(SPECIAL_TOKENS) + 1) // 16) * 16
-    )  # some ids stand for nothing, as released
-    talker_vocabulary = dims.codebook_size + 1024  # the upper 1024 are specials, all suppressed but one
-    codec = {name: dims.codebook_size + 100 + offset for name, offset in CODEC_SPECIALS.items()}
-    rope = {"interleaved": True, "mrope_interleaved": True, "rope_type": "default", "type": "default"}
+    return {
+        "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
+        "assistant_token_id": vocabulary["assistant"],
+        "code2wav_config": _code2wav(dims),
+        "dtype": "bfloat16",
+        "enable_audio_output": True,
+        "im_end_token_id": ids["<|im_end|>"],
+        "im_start_token_id": ids["<|im_start|>"],
+        "model_type": "qwen3_omni_moe",
+        "system_token_id": vocabulary["system"],
+        "talker_config": _talker(dims, ids),
+        "thinker_config": _thinker(dims, vocabulary, ids),
+        "transformers_version": "4.57.0.dev0",
+        "tts_bos_token_id": ids["<tts_text_bos>"],
+        "tts_eos_token_id": ids["<tts_text_eod>"],
+        "tts_pad_token_id": ids["<tts_pad>"],
+        "user_token_id": vocabulary["user"],
+    }
 
-    def attention(heads: tuple[int, int, int]) -> dict[str, Any]:
-        return {
-            "attention_bias": False, "attention_dropout": 0.0, "head_dim": heads[2], "hidden_act": "silu",
-            "initializer_range": 0.02, "max_position_embeddings": dims.positions, "num_attention_heads": heads[0],
-            "num_key_value_heads": heads[1], "rms_norm_eps": 1e-6, "rope_theta": 1000000, "sliding_window": None,
-            "tie_word_embeddings": False, "use_cache": True,
-        }  # fmt: skip
 
-    def experts(count: int, per_token: int, width: int, shared: int) -> dict[str, Any]:
-        return {
-            "decoder_sparse_step": 1, "mlp_only_layers": [], "moe_intermediate_size": width, "norm_topk_prob": True,
-            "num_experts": count, "num_experts_per_tok": per_token, "router_aux_loss_coef": 0.001,
-            "shared_expert_intermediate_size": shared, "output_router_logits": False,
-        }  # fmt: skip
-
-    modality_ids = {
-        "audio_end_token_id": ids["<|audio_end|>"], "audio_start_token_id": ids["<|audio_start|>"],
-        "audio_token_id": ids["<|audio_pad|>"], "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"], "vision_start_token_id": ids["<|vision_start|>"],
-        "position_id_per_seconds": 13, "seconds_per_chunk": 2,
-    }  # fmt: skip
-    thinker = {
-        **modality_ids,
+def _thinker(dims: Dimensions, vocabulary: dict[str, int], ids: dict[str, int]) -> dict[str, Any]:
+    """Write thinker_config."""
+    text_vocabulary = -(-(len(vocabulary) + len(ids) + 1) // 16) * 16  # some ids stand for nothing, as released
+    return {
+        **_modality_ids(ids),
         "audio_config": {
             "activation_dropout": 0, "activation_function": "gelu", "attention_dropout": 0, "conv_chunksize": 500,
             "d_model": dims.audio[0], "downsample_hidden_size": dims.audio[4], "dropout": 0,
@@ -157,14 +156,14 @@ def configuration(dims: Dimensions, vocabulary: dict[str, int]) -> dict[str, Any
         "initializer_range": 0.02,
         "model_type": "qwen3_omni_moe_thinker",
         "text_config": {
-            **attention(dims.thinker_heads),
-            **experts(*dims.thinker_experts, 0),
+            **_attention(dims, dims.thinker_heads),
+            **_experts(*dims.thinker_experts, 0),
             "hidden_size": dims.thinker_width,
             "intermediate_size": dims.thinker_feed_forward,
             "mlp_only_layers": list(dims.thinker_dense),
             "model_type": "qwen3_omni_moe_text",
             "num_hidden_layers": dims.thinker_layers,
-            "rope_scaling": {**rope, "mrope_section": list(dims.thinker_mrope)},
+            "rope_scaling": {**ROPE, "mrope_section": list(dims.thinker_mrope)},
             "use_qk_norm": True,
             "vocab_size": text_vocabulary,
         },
@@ -179,12 +178,18 @@ def configuration(dims: Dimensions, vocabulary: dict[str, int]) -> dict[str, Any
         },
         "vision_end_token_id": ids["<|vision_end|>"],
     }  # fmt: skip
-    talker = {
-        **modality_ids,
+
+
+def _talker(dims: Dimensions, ids: dict[str, int]) -> dict[str, Any]:
+    """Write talker_config."""
+    codec = {name: dims.codebook_size + 100 + offset for name, offset in CODEC_SPECIALS.items()}
+    talker_vocabulary = dims.codebook_size + 1024  # the upper 1024 are specials, all suppressed but one
+    return {
+        **_modality_ids(ids),
         **codec,
         "accept_hidden_layer": dims.accept_hidden_layer,
         "code_predictor_config": {
-            **attention(dims.predictor_heads),
+            **_attention(dims, dims.predictor_heads),
             "hidden_size": dims.talker_width,
             "intermediate_size": dims.predictor_feed_forward,
             "layer_types": ["full_attention"] * dims.predictor_layers,
@@ -204,51 +209,60 @@ def configuration(dims: Dimensions, vocabulary: dict[str, int]) -> dict[str, Any
         "speaker_id": {"chelsie": codec["codec_bos_id"] + 152, "ethan": codec["codec_bos_id"] + 153,
                        "aiden": codec["codec_bos_id"] + 154},
         "text_config": {
-            **attention(dims.talker_heads),
-            **experts(*dims.talker_experts),
+            **_attention(dims, dims.talker_heads),
+            **_experts(*dims.talker_experts),
             "hidden_size": dims.talker_width,
             "intermediate_size": dims.talker_projection,
             "model_type": "qwen3_omni_moe_talker_text",
             "num_hidden_layers": dims.talker_layers,
-            "rope_scaling": {**rope, "mrope_section": list(dims.talker_mrope)},
+            "rope_scaling": {**ROPE, "mrope_section": list(dims.talker_mrope)},
             "use_sliding_window": False,
             "vocab_size": talker_vocabulary,
         },
         "thinker_hidden_size": dims.thinker_width,
     }  # fmt: skip
+
+
+def _code2wav(dims: Dimensions) -> dict[str, Any]:
+    """Write code2wav_config."""
     return {
-        "architectures": ["Qwen3OmniMoeForConditionalGeneration"],
-        "assistant_token_id": vocabulary["assistant"],
-        "code2wav_config": {
-            "attention_bias": False, "attention_dropout": 0.0, "codebook_dim": 512,
-            "codebook_size": dims.codebook_size, "decoder_dim": dims.vocoder_decoder_width, "hidden_act": "silu",
-            "hidden_size": dims.vocoder[0], "intermediate_size": dims.vocoder[3],
-            "layer_scale_initial_scale": 0.01, "max_position_embeddings": 8000,
-            "model_type": "qwen3_omni_moe_code2wav", "num_attention_heads": dims.vocoder[2],
-            "num_hidden_layers": dims.vocoder[1], "num_key_value_heads": dims.vocoder[2],
-            "num_quantizers": dims.codebooks, "num_semantic_quantizers": 1, "rms_norm_eps": 1e-5,
-            "rope_theta": 10000, "semantic_codebook_size": 4096, "sliding_window": dims.vocoder_window,
-            "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": list(dims.vocoder_ratios),
-            "vector_quantization_hidden_dimension": 512,
-        },
-        "dtype": "bfloat16",
-        "enable_audio_output": True,
-        "im_end_token_id": ids["<|im_end|>"],
-        "im_start_token_id": ids["<|im_start|>"],
-        "model_type": "qwen3_omni_moe",
-        "system_token_id": vocabulary["system"],
-        "talker_config": talker,
-        "thinker_config": thinker,
-        "transformers_version": "4.57.0.dev0",
-        "tts_bos_token_id": ids["<tts_text_bos>"],
-        "tts_eos_token_id": ids["<tts_text_eod>"],
-        "tts_pad_token_id": ids["<tts_pad>"],
-        "user_token_id": vocabulary["user"],
+        "attention_bias": False, "attention_dropout": 0.0, "codebook_dim": 512,
+        "codebook_size": dims.codebook_size, "decoder_dim": dims.vocoder_decoder_width, "hidden_act": "silu",
+        "hidden_size": dims.vocoder[0], "intermediate_size": dims.vocoder[3],
+        "layer_scale_initial_scale": 0.01, "max_position_embeddings": 8000,
+        "model_type": "qwen3_omni_moe_code2wav", "num_attention_heads": dims.vocoder[2],
+        "num_hidden_layers": dims.vocoder[1], "num_key_value_heads": dims.vocoder[2],
+        "num_quantizers": dims.codebooks, "num_semantic_quantizers": 1, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000, "semantic_codebook_size": 4096, "sliding_window": dims.vocoder_window,
+        "upsample_rates": [8, 5, 4, 3], "upsampling_ratios": list(dims.vocoder_ratios),
+        "vector_quantization_hidden_dimension": 512,
     }  # fmt: skip
 
 
-CODEC_SPECIALS = {
-    "codec_pad_id": 0, "codec_bos_id": 1, "codec_eos_token_id": 2, "codec_nothink_id": 7, "codec_think_bos_id": 8,
-    "codec_think_eos_id": 9,
-}  # fmt: skip
-"""Offsets from codebook size + 100, as the released 2148..2157 lie above 2048."""
+def _modality_ids(ids: dict[str, int]) -> dict[str, Any]:
+    """Keys that thinker and talker have in common: the ids around media, and how time counts."""
+    return {
+        "audio_end_token_id": ids["<|audio_end|>"], "audio_start_token_id": ids["<|audio_start|>"],
+        "audio_token_id": ids["<|audio_pad|>"], "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"], "vision_start_token_id": ids["<|vision_start|>"],
+        "position_id_per_seconds": 13, "seconds_per_chunk": 2,
+    }  # fmt: skip
+
+
+def _attention(dims: Dimensions, heads: tuple[int, int, int]) -> dict[str, Any]:
+    """Keys of attention of (query heads, key-value heads, head width)."""
+    return {
+        "attention_bias": False, "attention_dropout": 0.0, "head_dim": heads[2], "hidden_act": "silu",
+        "initializer_range": 0.02, "max_position_embeddings": dims.positions, "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1], "rms_norm_eps": 1e-6, "rope_theta": 1000000, "sliding_window": None,
+        "tie_word_embeddings": False, "use_cache": True,
+    }  # fmt: skip
+
+
+def _experts(count: int, per_token: int, width: int, shared: int) -> dict[str, Any]:
+    """Keys of a mixture of experts."""
+    return {
+        "decoder_sparse_step": 1, "mlp_only_layers": [], "moe_intermediate_size": width, "norm_topk_prob": True,
+        "num_experts": count, "num_experts_per_tok": per_token, "router_aux_loss_coef": 0.001,
+        "shared_expert_intermediate_size": shared, "output_router_logits": False,
+    }  # fmt: skip

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+"""Names and shapes of tensors, in the order in which they are drawn."""
 
-def tensor_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+
+def tensor_shapes(config: dict[str, Any]) -> Shapes:
     """Yield every tensor's released name and shape for `config`."""
     yield from _thinker_shapes(config["thinker_config"])
     yield from _talker_shapes(config["talker_config"])
     yield from _vocoder_shapes(config["code2wav_config"])
 
 
-def _decoder_shapes(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def decoder_shapes(prefix: str, config: dict[str, Any]) -> Shapes:
+    """Yield the tensors of a language model's layers, dense or with experts, and of the norm behind them."""
     width, head = config["hidden_size"], config["head_dim"]
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     for layer in range(config["num_hidden_layers"]):
@@ -29,83 +33,85 @@ def _decoder_shapes(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, 
         yield f"{at}.self_attn.q_norm.weight", (head,)
         yield f"{at}.self_attn.k_norm.weight", (head,)
         if "num_experts" not in config or layer in config["mlp_only_layers"]:
-            yield from _gated_shapes(f"{at}.mlp", width, config["intermediate_size"])
+            yield from gated_shapes(f"{at}.mlp", width, config["intermediate_size"])
             continue
         yield f"{at}.mlp.gate.weight", (config["num_experts"], width)
         for expert in range(config["num_experts"]):
-            yield from _gated_shapes(f"{at}.mlp.experts.{expert}", width, config["moe_intermediate_size"])
+            yield from gated_shapes(f"{at}.mlp.experts.{expert}", width, config["moe_intermediate_size"])
         if config["shared_expert_intermediate_size"]:
-            yield from _gated_shapes(f"{at}.mlp.shared_expert", width, config["shared_expert_intermediate_size"])
+            yield from gated_shapes(f"{at}.mlp.shared_expert", width, config["shared_expert_intermediate_size"])
             yield f"{at}.mlp.shared_expert_gate.weight", (1, width)
     yield f"{prefix}.norm.weight", (width,)
 
 
-def _gated_shapes(prefix: str, width: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def gated_shapes(prefix: str, width: int, inner: int) -> Shapes:
+    """Yield the three weights of a gated feed-forward layer."""
     yield f"{prefix}.gate_proj.weight", (inner, width)
     yield f"{prefix}.up_proj.weight", (inner, width)
     yield f"{prefix}.down_proj.weight", (width, inner)
 
 
-def _biased(prefix: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def biased(prefix: str, *shape: int) -> Shapes:
+    """Yield a weight and the bias of its first axis."""
     yield f"{prefix}.weight", shape
     yield f"{prefix}.bias", shape[:1]
 
 
-def _thinker_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _thinker_shapes(config: dict[str, Any]) -> Shapes:
     text, audio, vision = config["text_config"], config["audio_config"], config["vision_config"]
     yield "thinker.model.embed_tokens.weight", (text["vocab_size"], text["hidden_size"])
     yield "thinker.lm_head.weight", (text["vocab_size"], text["hidden_size"])
-    yield from _decoder_shapes("thinker.model", text)
+    yield from decoder_shapes("thinker.model", text)
 
     at, width, channels = "thinker.audio_tower", audio["d_model"], audio["downsample_hidden_size"]
-    yield from _biased(f"{at}.conv2d1", channels, 1, 3, 3)
-    yield from _biased(f"{at}.conv2d2", channels, channels, 3, 3)
-    yield from _biased(f"{at}.conv2d3", channels, channels, 3, 3)
+    yield from biased(f"{at}.conv2d1", channels, 1, 3, 3)
+    yield from biased(f"{at}.conv2d2", channels, channels, 3, 3)
+    yield from biased(f"{at}.conv2d3", channels, channels, 3, 3)
     yield f"{at}.conv_out.weight", (width, channels * audio["num_mel_bins"] // 8)
     for layer in range(audio["encoder_layers"]):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _biased(f"{at}.layers.{layer}.self_attn.{name}", width, width)
-        yield from _biased(f"{at}.layers.{layer}.self_attn_layer_norm", width)
-        yield from _biased(f"{at}.layers.{layer}.final_layer_norm", width)
-        yield from _biased(f"{at}.layers.{layer}.fc1", audio["encoder_ffn_dim"], width)
-        yield from _biased(f"{at}.layers.{layer}.fc2", width, audio["encoder_ffn_dim"])
-    yield from _biased(f"{at}.ln_post", width)
-    yield from _biased(f"{at}.proj1", width, width)
-    yield from _biased(f"{at}.proj2", audio["output_dim"], width)
+            yield from biased(f"{at}.layers.{layer}.self_attn.{name}", width, width)
+        yield from biased(f"{at}.layers.{layer}.self_attn_layer_norm", width)
+        yield from biased(f"{at}.layers.{layer}.final_layer_norm", width)
+        yield from biased(f"{at}.layers.{layer}.fc1", audio["encoder_ffn_dim"], width)
+        yield from biased(f"{at}.layers.{layer}.fc2", width, audio["encoder_ffn_dim"])
+    yield from biased(f"{at}.ln_post", width)
+    yield from biased(f"{at}.proj1", width, width)
+    yield from biased(f"{at}.proj2", audio["output_dim"], width)
 
     at, width = "thinker.visual", vision["hidden_size"]
-    yield from _biased(f"{at}.patch_embed.proj", width, 3, 2, 16, 16)
+    yield from biased(f"{at}.patch_embed.proj", width, 3, 2, 16, 16)
     yield f"{at}.pos_embed.weight", (vision["num_position_embeddings"], width)
     for block in range(vision["depth"]):
-        yield from _biased(f"{at}.blocks.{block}.norm1", width)
-        yield from _biased(f"{at}.blocks.{block}.norm2", width)
-        yield from _biased(f"{at}.blocks.{block}.attn.qkv", 3 * width, width)
-        yield from _biased(f"{at}.blocks.{block}.attn.proj", width, width)
-        yield from _biased(f"{at}.blocks.{block}.mlp.linear_fc1", vision["intermediate_size"], width)
-        yield from _biased(f"{at}.blocks.{block}.mlp.linear_fc2", width, vision["intermediate_size"])
+        yield from biased(f"{at}.blocks.{block}.norm1", width)
+        yield from biased(f"{at}.blocks.{block}.norm2", width)
+        yield from biased(f"{at}.blocks.{block}.attn.qkv", 3 * width, width)
+        yield from biased(f"{at}.blocks.{block}.attn.proj", width, width)
+        yield from biased(f"{at}.blocks.{block}.mlp.linear_fc1", vision["intermediate_size"], width)
+        yield from biased(f"{at}.blocks.{block}.mlp.linear_fc2", width, vision["intermediate_size"])
     mergers = [f"{at}.merger"] + [f"{at}.merger_list.{tap}" for tap in range(len(vision["deepstack_visual_indexes"]))]
     for merger in mergers:
-        yield from _biased(f"{merger}.ln_q", width if merger == mergers[0] else 4 * width)
-        yield from _biased(f"{merger}.mlp.0", 4 * width, 4 * width)
-        yield from _biased(f"{merger}.mlp.2", vision["out_hidden_size"], 4 * width)
+        yield from biased(f"{merger}.ln_q", width if merger == mergers[0] else 4 * width)
+        yield from biased(f"{merger}.mlp.0", 4 * width, 4 * width)
+        yield from biased(f"{merger}.mlp.2", vision["out_hidden_size"], 4 * width)
 
 
-def _talker_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _talker_shapes(config: dict[str, Any]) -> Shapes:
     text, predictor = config["text_config"], config["code_predictor_config"]
     width, inner = text["hidden_size"], text["intermediate_size"]
     for name in ("text_projection", "hidden_projection"):
-        yield from _biased(f"talker.{name}.linear_fc1", inner, config["thinker_hidden_size"])
-        yield from _biased(f"talker.{name}.linear_fc2", width, inner)
+        yield from biased(f"talker.{name}.linear_fc1", inner, config["thinker_hidden_size"])
+        yield from biased(f"talker.{name}.linear_fc2", width, inner)
     yield "talker.model.codec_embedding.weight", (text["vocab_size"], width)
     yield "talker.codec_head.weight", (text["vocab_size"], width)
-    yield from _decoder_shapes("talker.model", text)
-    yield from _decoder_shapes("talker.code_predictor.model", predictor)
+    yield from decoder_shapes("talker.model", text)
+    yield from decoder_shapes("talker.code_predictor.model", predictor)
     for book in range(config["num_code_groups"] - 1):
         yield f"talker.code_predictor.model.codec_embedding.{book}.weight", (predictor["vocab_size"], width)
         yield f"talker.code_predictor.lm_head.{book}.weight", (predictor["vocab_size"], width)
 
 
-def _vocoder_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _vocoder_shapes(config: dict[str, Any]) -> Shapes:
     width, inner = config["hidden_size"], config["intermediate_size"]
     yield "code2wav.code_embedding.weight", (config["num_quantizers"] * config["codebook_size"], width)
     for layer in range(config["num_hidden_layers"]):
@@ -114,7 +120,7 @@ def _vocoder_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ..
         yield f"{at}.post_attention_layernorm.weight", (width,)
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             yield f"{at}.self_attn.{name}.weight", (width, width)
-        yield from _gated_shapes(f"{at}.mlp", width, inner)
+        yield from gated_shapes(f"{at}.mlp", width, inner)
         yield f"{at}.self_attn_layer_scale.scale", (width,)
         yield f"{at}.mlp_layer_scale.scale", (width,)
     yield "code2wav.pre_transformer.norm.weight", (width,)
@@ -122,15 +128,20 @@ def _vocoder_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ..
         at = f"code2wav.upsample.{stage}"
         yield f"{at}.0.conv.weight", (width, width, ratio)
         yield f"{at}.0.conv.bias", (width,)
-        yield from _biased(f"{at}.1.dwconv.conv", width, 1, 7)
-        yield from _biased(f"{at}.1.norm", width)
+        yield from biased(f"{at}.1.dwconv.conv", width, 1, 7)
+        yield from biased(f"{at}.1.norm", width)
         yield f"{at}.1.gamma", (width,)
-        yield from _biased(f"{at}.1.pwconv1", 4 * width, width)
-        yield from _biased(f"{at}.1.pwconv2", width, 4 * width)
+        yield from biased(f"{at}.1.pwconv1", 4 * width, width)
+        yield from biased(f"{at}.1.pwconv2", width, 4 * width)
+    yield from waveform_shapes("code2wav.decoder", width, config)
+
+
+def waveform_shapes(prefix: str, width: int, config: dict[str, Any]) -> Shapes:
+    """Yield the tensors of the convolutions that make rows [T, width] a waveform."""
     channels = config["decoder_dim"]
-    yield from _biased("code2wav.decoder.0.conv", channels, width, 7)
+    yield from biased(f"{prefix}.0.conv", channels, width, 7)
     for block, rate in enumerate(config["upsample_rates"], start=1):
-        at, half = f"code2wav.decoder.{block}.block", channels // 2
+        at, half = f"{prefix}.{block}.block", channels // 2
         yield f"{at}.0.alpha", (channels,)
         yield f"{at}.0.beta", (channels,)
         yield f"{at}.1.conv.weight", (channels, half, 2 * rate)
@@ -139,13 +150,13 @@ def _vocoder_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ..
             for activation in ("act1", "act2"):
                 yield f"{at}.{unit}.{activation}.alpha", (half,)
                 yield f"{at}.{unit}.{activation}.beta", (half,)
-            yield from _biased(f"{at}.{unit}.conv1.conv", half, half, 7)
-            yield from _biased(f"{at}.{unit}.conv2.conv", half, half, 1)
+            yield from biased(f"{at}.{unit}.conv1.conv", half, half, 7)
+            yield from biased(f"{at}.{unit}.conv2.conv", half, half, 1)
         channels = half
     last = len(config["upsample_rates"]) + 1
-    yield f"code2wav.decoder.{last}.alpha", (channels,)
-    yield f"code2wav.decoder.{last}.beta", (channels,)
-    yield from _biased(f"code2wav.decoder.{last + 1}.conv", 1, channels, 7)
+    yield f"{prefix}.{last}.alpha", (channels,)
+    yield f"{prefix}.{last}.beta", (channels,)
+    yield from biased(f"{prefix}.{last + 1}.conv", 1, channels, 7)
 
 
 def random_tensor(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-
-Shapes = Iterator[tuple[str, tuple[int, ...]]]
-
-
-def _biased(prefix: str, *shape: int) -> Shapes:
-    yield f"{prefix}.weight", shape
-    yield f"{prefix}.bias", shape[:1]
-
-
-def _decoder(prefix: str, config: dict[str, Any], *, normed_heads: bool = True) -> Shapes:
-    width, head, inner = config["hidden_size"], config["head_dim"], config["intermediate_size"]
-    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    for layer in range(config["num_hidden_layers"]):
-        at = f"{prefix}.layers.{layer}"
-        yield f"{at}.input_layernorm.weight", (width,)
-        yield f"{at}.post_attention_layernorm.weight", (width,)
-        yield f"{at}.self_attn.q_proj.weight", (queries, width)
-        yield f"{at}.self_attn.k_proj.weight", (keys, width)
-        yield f"{at}.self_attn.v_proj.weight", (keys, width)
-        yield f"{at}.self_attn.o_proj.weight", (width, queries)
-        if normed_heads:
-            yield f"{at}.self_attn.q_norm.weight", (head,)
-            yield f"{at}.self_attn.k_norm.weight", (head,)
-        else:
-            yield f"{at}.self_attn_layer_scale.scale", (width,)
-            yield f"{at}.mlp_layer_scale.scale", (width,)
-        yield f"{at}.mlp.gate_proj.weight", (inner, width)
-        yield f"{at}.mlp.up_proj.weight", (inner, width)
-        yield f"{at}.mlp.down_proj.weight", (width, inner)
-    yield f"{prefix}.norm.weight", (width,)
+from golden_tensors import Shapes, biased, decoder_shapes, gated_shapes, waveform_shapes
 
 
 def voice_shapes(config: dict[str, Any]) -> Shapes:
@@ -45,13 +15,13 @@ def voice_shapes(config: dict[str, Any]) -> Shapes:
     width, text, inner = talker["hidden_size"], talker["text_hidden_size"], predictor["hidden_size"]
     yield "talker.model.text_embedding.weight", (talker["text_vocab_size"], text)
     yield "talker.model.codec_embedding.weight", (talker["vocab_size"], width)
-    yield from _biased("talker.text_projection.linear_fc1", text, text)
-    yield from _biased("talker.text_projection.linear_fc2", width, text)
-    yield from _decoder("talker.model", talker)
+    yield from biased("talker.text_projection.linear_fc1", text, text)
+    yield from biased("talker.text_projection.linear_fc2", width, text)
+    yield from decoder_shapes("talker.model", talker)
     yield "talker.codec_head.weight", (talker["vocab_size"], width)
     if width != inner:
-        yield from _biased("talker.code_predictor.small_to_mtp_projection", inner, width)
-    yield from _decoder("talker.code_predictor.model", predictor)
+        yield from biased("talker.code_predictor.small_to_mtp_projection", inner, width)
+    yield from decoder_shapes("talker.code_predictor.model", predictor)
     for book in range(talker["num_code_groups"] - 1):
         yield f"talker.code_predictor.model.codec_embedding.{book}.weight", (predictor["vocab_size"], width)
         yield f"talker.code_predictor.lm_head.{book}.weight", (predictor["vocab_size"], inner)
@@ -62,19 +32,19 @@ def voice_shapes(config: dict[str, Any]) -> Shapes:
 def _speaker(config: dict[str, Any]) -> Shapes:
     channels, last = config["enc_channels"][0], config["enc_channels"][-1]
     squeezed, attended = config["enc_se_channels"], config["enc_attention_channels"]
-    yield from _biased("speaker_encoder.blocks.0.conv", channels, 128, 5)
+    yield from biased("speaker_encoder.blocks.0.conv", channels, 128, 5)
     for block in (1, 2, 3):
         at = f"speaker_encoder.blocks.{block}"
-        yield from _biased(f"{at}.tdnn1.conv", channels, channels, 1)
+        yield from biased(f"{at}.tdnn1.conv", channels, channels, 1)
         for part in range(7):
-            yield from _biased(f"{at}.res2net_block.blocks.{part}.conv", channels // 8, channels // 8, 3)
-        yield from _biased(f"{at}.tdnn2.conv", channels, channels, 1)
-        yield from _biased(f"{at}.se_block.conv1", squeezed, channels, 1)
-        yield from _biased(f"{at}.se_block.conv2", channels, squeezed, 1)
-    yield from _biased("speaker_encoder.mfa.conv", last, last, 1)
-    yield from _biased("speaker_encoder.asp.tdnn.conv", attended, 3 * last, 1)
-    yield from _biased("speaker_encoder.asp.conv", last, attended, 1)
-    yield from _biased("speaker_encoder.fc", config["enc_dim"], 2 * last, 1)
+            yield from biased(f"{at}.res2net_block.blocks.{part}.conv", channels // 8, channels // 8, 3)
+        yield from biased(f"{at}.tdnn2.conv", channels, channels, 1)
+        yield from biased(f"{at}.se_block.conv1", squeezed, channels, 1)
+        yield from biased(f"{at}.se_block.conv2", channels, squeezed, 1)
+    yield from biased("speaker_encoder.mfa.conv", last, last, 1)
+    yield from biased("speaker_encoder.asp.tdnn.conv", attended, 3 * last, 1)
+    yield from biased("speaker_encoder.asp.conv", last, attended, 1)
+    yield from biased("speaker_encoder.fc", config["enc_dim"], 2 * last, 1)
 
 
 def codec_shapes(config: dict[str, Any]) -> Shapes:
@@ -86,17 +56,17 @@ def codec_shapes(config: dict[str, Any]) -> Shapes:
 def _codec_encoder(config: dict[str, Any]) -> Shapes:
     channels, width, inner = config["num_filters"], config["hidden_size"], config["intermediate_size"]
     at = "encoder.encoder.layers"
-    yield from _biased(f"{at}.0.conv", channels, 1, 7)
+    yield from biased(f"{at}.0.conv", channels, 1, 7)
     for block, rate in enumerate(reversed(config["upsampling_ratios"])):
-        yield from _biased(f"{at}.{1 + 3 * block}.block.1.conv", channels // 2, channels, 3)
-        yield from _biased(f"{at}.{1 + 3 * block}.block.3.conv", channels, channels // 2, 1)
-        yield from _biased(f"{at}.{3 + 3 * block}.conv", 2 * channels, channels, 2 * rate)
+        yield from biased(f"{at}.{1 + 3 * block}.block.1.conv", channels // 2, channels, 3)
+        yield from biased(f"{at}.{1 + 3 * block}.block.3.conv", channels, channels // 2, 1)
+        yield from biased(f"{at}.{3 + 3 * block}.conv", 2 * channels, channels, 2 * rate)
         channels *= 2
-    yield from _biased(f"{at}.14.conv", width, channels, 3)
+    yield from biased(f"{at}.14.conv", width, channels, 3)
     for layer in range(config["num_hidden_layers"]):
         at = f"encoder.encoder_transformer.layers.{layer}"
-        yield from _biased(f"{at}.input_layernorm", width)
-        yield from _biased(f"{at}.post_attention_layernorm", width)
+        yield from biased(f"{at}.input_layernorm", width)
+        yield from biased(f"{at}.post_attention_layernorm", width)
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             yield f"{at}.self_attn.{name}.weight", (width, width)
         yield f"{at}.mlp.fc1.weight", (inner, width)
@@ -124,37 +94,37 @@ def _codec_decoder(config: dict[str, Any]) -> Shapes:
         for layer in range(count):
             yield f"{at}.vq.layers.{layer}._codebook.cluster_usage", (size,)
             yield f"{at}.vq.layers.{layer}._codebook.embedding_sum", (size, width // 2)
-    yield from _biased("decoder.pre_conv.conv", latent, width, 3)
-    yield from _biased("decoder.pre_transformer.input_proj", config["hidden_size"], latent)
-    yield from _biased("decoder.pre_transformer.output_proj", latent, config["hidden_size"])
-    yield from _decoder("decoder.pre_transformer", config, normed_heads=False)
+    yield from biased("decoder.pre_conv.conv", latent, width, 3)
+    yield from biased("decoder.pre_transformer.input_proj", config["hidden_size"], latent)
+    yield from biased("decoder.pre_transformer.output_proj", latent, config["hidden_size"])
+    yield from _pre_transformer("decoder.pre_transformer", config)
     for stage, ratio in enumerate(config["upsampling_ratios"]):
         at = f"decoder.upsample.{stage}"
         yield f"{at}.0.conv.weight", (latent, latent, ratio)
         yield f"{at}.0.conv.bias", (latent,)
-        yield from _biased(f"{at}.1.dwconv.conv", latent, 1, 7)
-        yield from _biased(f"{at}.1.norm", latent)
-        yield from _biased(f"{at}.1.pwconv1", 4 * latent, latent)
-        yield from _biased(f"{at}.1.pwconv2", latent, 4 * latent)
+        yield from biased(f"{at}.1.dwconv.conv", latent, 1, 7)
+        yield from biased(f"{at}.1.norm", latent)
+        yield from biased(f"{at}.1.pwconv1", 4 * latent, latent)
+        yield from biased(f"{at}.1.pwconv2", latent, 4 * latent)
         yield f"{at}.1.gamma", (latent,)
-    channels = config["decoder_dim"]
-    yield from _biased("decoder.decoder.0.conv", channels, latent, 7)
-    for block, rate in enumerate(config["upsample_rates"], start=1):
-        at, half = f"decoder.decoder.{block}.block", channels // 2
-        yield f"{at}.0.alpha", (channels,)
-        yield f"{at}.0.beta", (channels,)
-        yield f"{at}.1.conv.weight", (channels, half, 2 * rate)
-        yield f"{at}.1.conv.bias", (half,)
-        for unit in (2, 3, 4):
-            for activation in ("act1", "act2"):
-                yield f"{at}.{unit}.{activation}.alpha", (half,)
-                yield f"{at}.{unit}.{activation}.beta", (half,)
-            yield from _biased(f"{at}.{unit}.conv1.conv", half, half, 7)
-            yield from _biased(f"{at}.{unit}.conv2.conv", half, half, 1)
-        channels = half
-    yield "decoder.decoder.5.alpha", (channels,)
-    yield "decoder.decoder.5.beta", (channels,)
-    yield from _biased("decoder.decoder.6.conv", 1, channels, 7)
+    yield from waveform_shapes("decoder.decoder", latent, config)
+
+
+def _pre_transformer(prefix: str, config: dict[str, Any]) -> Shapes:
+    width, queries = config["hidden_size"], config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    for layer in range(config["num_hidden_layers"]):
+        at = f"{prefix}.layers.{layer}"
+        yield f"{at}.input_layernorm.weight", (width,)
+        yield f"{at}.post_attention_layernorm.weight", (width,)
+        yield f"{at}.self_attn.q_proj.weight", (queries, width)
+        yield f"{at}.self_attn.k_proj.weight", (keys, width)
+        yield f"{at}.self_attn.v_proj.weight", (keys, width)
+        yield f"{at}.self_attn.o_proj.weight", (width, queries)
+        yield f"{at}.self_attn_layer_scale.scale", (width,)
+        yield f"{at}.mlp_layer_scale.scale", (width,)
+        yield from gated_shapes(f"{at}.mlp", width, config["intermediate_size"])
+    yield f"{prefix}.norm.weight", (width,)
 
 
 def random_voice_tensor(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
