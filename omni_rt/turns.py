@@ -11,6 +11,8 @@ from omni_rt.errors import InputError
 
 Event = TypeVar("Event")
 
+CLOSED = "this model was closed: load it again"
+
 
 class Turns:
     """Who may use a model now: one thread at a time, and none once it is closed."""
@@ -43,9 +45,6 @@ class Turns:
         with self._lock:
             was_open, self._closed = not self._closed, True
         return was_open
-
-
-CLOSED = "this model was closed: load it again"
 
 
 class Closed:

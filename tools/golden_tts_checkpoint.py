@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden_checkpoint import special_token_ids, tokenizer_tables
+from golden_checkpoint import SPECIAL_TOKENS, special_token_ids, tokenizer_tables
 from golden_files import write_json, write_safetensors, write_tokenizer
 from golden_tensors import bfloat16_bits
 from golden_tts_tensors import codec_shapes, random_codec_tensor, random_voice_tensor, voice_shapes
@@ -69,51 +69,13 @@ def voice_configuration(variant: Variant) -> dict[str, Any]:
     """Write config.json of a voice model."""
     vocabulary, _ = tokenizer_tables(WORDS)
     ids = special_token_ids(len(vocabulary))
-    shift = 2048 - variant.codebook_size
-    custom, base = variant.kind == "custom_voice", variant.kind == "base"
-    languages = LANGUAGES | (DIALECTS if custom else {})
-    speakers = SPEAKERS if custom else {}
-    attention = {
-        "attention_bias": False, "attention_dropout": 0, "head_dim": 16, "hidden_act": "silu",
-        "num_attention_heads": 4, "num_code_groups": 16, "num_hidden_layers": 2, "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-6, "rope_theta": 1000000, "sliding_window": None, "use_cache": True,
-        "use_sliding_window": False,
-    }  # fmt: skip
     config: dict[str, Any] = {
         "architectures": ["Qwen3TTSForConditionalGeneration"],
         "assistant_token_id": vocabulary["assistant"],
         "im_end_token_id": ids["<|im_end|>"],
         "im_start_token_id": ids["<|im_start|>"],
         "model_type": "qwen3_tts",
-        "talker_config": {
-            **attention,
-            **{name: released - shift for name, released in CODEC_SPECIALS.items()},
-            "code_predictor_config": {
-                **attention,
-                "hidden_size": variant.predictor_width,
-                "intermediate_size": 48,
-                "layer_types": ["full_attention", "full_attention"],
-                "max_position_embeddings": 65536,
-                "max_window_layers": 28,
-                "model_type": "qwen3_tts_talker_code_predictor",
-                "rope_scaling": None,
-                "vocab_size": variant.codebook_size,
-            },
-            "codec_language_id": {name: released - shift for name, released in languages.items()},
-            "hidden_size": variant.width,
-            "initializer_range": 0.02,
-            "intermediate_size": 64,
-            "max_position_embeddings": 32768,
-            "model_type": "qwen3_tts_talker",
-            "position_id_per_seconds": 13,
-            "rope_scaling": {"interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default",
-                             "type": "default"},
-            "spk_id": {name: released - shift for name, released in speakers.items()},
-            "spk_is_dialect": {name: DIALECT_OF.get(name, False) for name in speakers},
-            "text_hidden_size": variant.text_width,
-            "text_vocab_size": -(-(len(vocabulary) + len(ids)) // 16) * 16,
-            "vocab_size": variant.codebook_size + 1024,
-        },
+        "talker_config": _talker(variant, vocabulary),
         "tokenizer_type": "qwen3_tts_tokenizer_12hz",
         "transformers_version": "4.57.3",
         "tts_bos_token_id": ids["<tts_text_bos>"],
@@ -122,12 +84,55 @@ def voice_configuration(variant: Variant) -> dict[str, Any]:
         "tts_model_type": variant.kind,
         "tts_pad_token_id": ids["<tts_pad>"],
     }  # fmt: skip
-    if base:
+    if variant.kind == "base":
         config["speaker_encoder_config"] = {
             "enc_attention_channels": 8, "enc_channels": [16, 16, 16, 16, 48], "enc_dim": variant.width,
             "enc_se_channels": 8, "sample_rate": 24000,
         }  # fmt: skip
     return config
+
+
+def _talker(variant: Variant, vocabulary: dict[str, int]) -> dict[str, Any]:
+    """Write talker_config: speakers and dialects in custom_voice only."""
+    shift = 2048 - variant.codebook_size
+    custom = variant.kind == "custom_voice"
+    languages = LANGUAGES | (DIALECTS if custom else {})
+    speakers = SPEAKERS if custom else {}
+    attention = {
+        "attention_bias": False, "attention_dropout": 0, "head_dim": 16, "hidden_act": "silu",
+        "num_attention_heads": 4, "num_code_groups": 16, "num_hidden_layers": 2, "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000, "sliding_window": None, "use_cache": True,
+        "use_sliding_window": False,
+    }  # fmt: skip
+    return {
+        **attention,
+        **{name: released - shift for name, released in CODEC_SPECIALS.items()},
+        "code_predictor_config": {
+            **attention,
+            "hidden_size": variant.predictor_width,
+            "intermediate_size": 48,
+            "layer_types": ["full_attention", "full_attention"],
+            "max_position_embeddings": 65536,
+            "max_window_layers": 28,
+            "model_type": "qwen3_tts_talker_code_predictor",
+            "rope_scaling": None,
+            "vocab_size": variant.codebook_size,
+        },
+        "codec_language_id": {name: released - shift for name, released in languages.items()},
+        "hidden_size": variant.width,
+        "initializer_range": 0.02,
+        "intermediate_size": 64,
+        "max_position_embeddings": 32768,
+        "model_type": "qwen3_tts_talker",
+        "position_id_per_seconds": 13,
+        "rope_scaling": {"interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default",
+                         "type": "default"},
+        "spk_id": {name: released - shift for name, released in speakers.items()},
+        "spk_is_dialect": {name: DIALECT_OF.get(name, False) for name in speakers},
+        "text_hidden_size": variant.text_width,
+        "text_vocab_size": -(-(len(vocabulary) + len(SPECIAL_TOKENS)) // 16) * 16,
+        "vocab_size": variant.codebook_size + 1024,
+    }  # fmt: skip
 
 
 def codec_configuration(codebook_size: int = 32) -> dict[str, Any]:
