@@ -21,7 +21,7 @@ from omni_rt.model_files import CODEC_FOLDER, open_model
 from omni_rt.model_part import ModelPart, Progress
 from omni_rt.quant import quantise_blocks, rounded
 from omni_rt.quantize_policy import stored_bytes, stored_type
-from omni_rt.weights import Checkpoint
+from omni_rt.weights import Checkpoint, require_floats
 
 PIECE_BYTES = 16 << 20
 """Of a tensor's float32 values: what is in memory at once."""
@@ -133,6 +133,8 @@ def _plan(parts: tuple[ModelPart, ...], precision: str) -> dict[str, tuple[Check
         plan |= {component: (part.checkpoint, []) for component in part.prefixes}
         for name, component in part.names().items():
             shape = part.checkpoint.shape(name)
+            if len(shape) > 1:  # less are counters beside the weights, which nothing reads
+                require_floats(name, part.checkpoint.dtype(name))
             own = form.shortened(name.removeprefix(part.prefixes[component]))
             kind, size = stored_type(name, shape, precision), stored_bytes(name, shape, precision)
             plan[component][1].append(QuantisedTensor(component, name, own, kind, shape, size))

@@ -160,6 +160,7 @@ class Weights:
         stored = self.checkpoint.shape(full)
         if tuple(stored) != tuple(shape):
             raise ModelFormatError(f"{full} has the shape {list(stored)}, but config.json implies {list(shape)}")
+        require_floats(full, self.checkpoint.dtype(full))
         if full not in self._read:
             self._read.add(full)
             if self._on_read is not None:
@@ -178,6 +179,15 @@ class Weights:
             bits = self.checkpoint.raw(full).view(np.uint16) if kind == "BF16" else self.checkpoint.array(full)
             return Quantised(shape, [bits], name=full)
         return np.asarray(self.checkpoint.array(full), np.float16 if wanted == "F16" else np.float32)
+
+
+def require_floats(name: str, kind: str) -> None:
+    """Raise ModelFormatError for a weight that is stored as whole numbers: what they stand for is not known."""
+    if kind == "BOOL" or kind.startswith(("I", "U")):
+        raise ModelFormatError(
+            f"{name} holds whole numbers ({kind}), expected floats: another program has quantised this checkpoint; "
+            "give the original in BF16, F16 or F32, or a directory that omni-rt quantize wrote"
+        )
 
 
 def placed_bytes(checkpoint: Checkpoint, name: str, quant: str | None) -> int:

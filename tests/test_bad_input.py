@@ -47,7 +47,7 @@ def edit_config(model: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def rewrite_weights(model: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
-    """Store the weights again as f32, changed."""
+    """Store the weights again as f32, changed; what was made something else stays so."""
     path = model / "model.safetensors"
     checkpoint = SafetensorsCheckpoint(model)
     arrays = {name: np.array(checkpoint.array(name), np.float32) for name in checkpoint.names()}
@@ -55,7 +55,8 @@ def rewrite_weights(model: Path, change: Callable[[dict[str, np.ndarray]], None]
     change(arrays)
     header, offset = {}, 0
     for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        stored = {"float32": "F32", "int8": "I8", "int64": "I64", "bool": "BOOL"}[array.dtype.name]
+        header[name] = {"dtype": stored, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(array.tobytes() for array in arrays.values()))
@@ -85,6 +86,16 @@ def test_a_missing_tensor_is_named(program: Program, model: Path) -> None:
     name = "thinker.model.layers.0.self_attn.q_norm.weight"
     rewrite_weights(model, lambda arrays: arrays.__delitem__(name))
     fails(program, "chat", "hello", "--model", str(model), "--device", "cpu", says=("lacks", name))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, bool])
+def test_weights_that_another_program_has_quantised_are_refused(program: Program, model: Path, kind: type) -> None:
+    name = "thinker.lm_head.weight"
+    rewrite_weights(model, lambda arrays: arrays.update({name: arrays[name].astype(kind)}))
+    says = (f"{name} holds whole numbers", "BF16")
+    fails(program, "chat", "hello", "--model", str(model), "--device", "cpu", says=says)
+    fails(program, "chat", "hello", "--model", str(model), "--device", "cpu", "--quant", "q8_0", says=says)
+    fails(program, "quantize", str(model), str(model.parent / "q8"), says=says)
 
 
 def test_a_tensor_too_many_is_named(program: Program, model: Path) -> None:

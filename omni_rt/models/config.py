@@ -109,7 +109,7 @@ def read(
             )
         elif field.default is dataclasses.MISSING:
             raise ModelFormatError(
-                f"{where}: has no {name!r}, which the model needs; is this the config of a whole {cls.__name__}?"
+                f"{where}: has no {name!r}, which the model needs; is this the config of a whole model?"
             )
     for name, rule in fixed.items():
         _check_fixed(section, name, rule, where)
@@ -127,6 +127,12 @@ def as_object(data: object, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelFormatError(f"{where}: is {_show(data)}, expected a JSON object")
     return data
+
+
+def full_attention(section: Mapping[str, Any]) -> Fixed:
+    """Return the rule for `layer_types` where every layer sees all positions, as many as the section lists."""
+    listed = section.get("layer_types")
+    return Fixed((["full_attention"] * len(listed if isinstance(listed, list) else []), None))
 
 
 def section_of(data: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -78,3 +78,8 @@ class SparseDecoderConfig(DecoderConfig):
     expert_width: int = key("moe_intermediate_size")
     dense_layers: tuple[int, ...] = key("mlp_only_layers", minimum=0)
     sparse_step: int = key("decoder_sparse_step")
+
+    def __post_init__(self) -> None:
+        """Check that there are three axes, and that the sizes fit each other."""
+        super().__post_init__()
+        require(bool(self.rope_sections), f"{type(self).__name__}: mrope_section is empty, expected one for each axis")

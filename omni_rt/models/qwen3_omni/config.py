@@ -19,6 +19,7 @@ from omni_rt.models.config import (
     PLAIN_ATTENTION,
     Fixed,
     agree,
+    full_attention,
     key,
     plain_rope,
     read,
@@ -218,7 +219,7 @@ def _talker(talker: dict[str, Any]) -> TalkerConfig:
     sparse = {**untied, "norm_topk_prob": Fixed((True,), required=True)}
     decoder = read(TalkerTextConfig, text, f"{where}.text_config", ignored=_IGNORED_DECODER, fixed=sparse)
     predictor = plain_rope(section_of(talker, "code_predictor_config", where), f"{where}.code_predictor_config")
-    full = {**untied, "layer_types": Fixed((["full_attention"] * len(predictor.get("layer_types") or []), None))}
+    full = {**untied, "layer_types": full_attention(predictor)}
     code_predictor = read(
         CodePredictorConfig, predictor, f"{where}.code_predictor_config", ignored=_IGNORED_DECODER, fixed=full
     )

@@ -167,6 +167,7 @@ class TalkerConfig:
             ("text_config hidden_size", decoder.width),
             ("code predictor hidden_size", predictor.width),
         )
+        require(bool(self.speakers), "talker_config: speaker_id is empty, expected at least one voice")
         ids = {name: value for name, value in vars(self).items() if name.startswith("codec_")} | dict(self.speakers)
         for name, value in ids.items():
             require(

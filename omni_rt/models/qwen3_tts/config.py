@@ -17,6 +17,7 @@ from omni_rt.models.config import (
     PLAIN_ATTENTION,
     Fixed,
     agree,
+    full_attention,
     key,
     plain_rope,
     read,
@@ -154,10 +155,7 @@ class Qwen3TtsConfig:
             given={"speakers": speakers, "dialects": dialects, "rope_sections": ()},
         )  # fmt: skip
         predictor = plain_rope(section_of(section, "code_predictor_config", where), f"{where}.code_predictor_config")
-        full = {
-            **_NO_WINDOW,
-            "layer_types": Fixed((["full_attention"] * len(predictor.get("layer_types") or []), None)),
-        }
+        full = {**_NO_WINDOW, "layer_types": full_attention(predictor)}
         code_predictor = read(
             TtsCodePredictorConfig, predictor, f"{where}.code_predictor_config", ignored=_IGNORED_DECODER, fixed=full
         )
