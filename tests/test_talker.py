@@ -326,9 +326,8 @@ def test_frames_made_ahead_are_the_same_frames(reference: Reference, device: Dev
     model = load(reference, device)
     drawn = {}
     for ahead in (0, 1, 2):
-        session = session_of(
-            reference, model, "text", sampling=Sampling(0.8, repetition_penalty=1.2), max_frames=6, ahead=ahead
-        )
+        sampling = Sampling(0.8, repetition_penalty=1.2)
+        session = session_of(reference, model, "text", sampling=sampling, min_frames=6, max_frames=6, ahead=ahead)
         codes, before = [], model.cache.count
         for number in range(6):
             codes.append(session.step())
