@@ -11,7 +11,8 @@
  *
  * Slots: 0 what the bias becomes, 3 what all workers share. */
 
-enum { POINTS = 7, TILE_OUTPUTS = 4, MOST_INPUTS = 10, CHANNELS = 96, TOGETHER = 256, LEAST_STEP = 2 * TILE_ROWS };
+enum { POINTS = 7, TILE_OUTPUTS = 4, MOST_INPUTS = 10, CHANNELS = 96, TOGETHER = 256, LEAST_STEP = 2 * TILE_ROWS,
+       MOST_SHARED = 1 << 20 /* floats */ };
 
 /* How a number of taps is treated: input rows of a tile, products, and how many of these there are at each point. */
 typedef struct {
@@ -276,7 +277,7 @@ static int minimal_run(omni_pool *pool, minimal_job *job) {
     int64_t tiles = omni_divide_up(job->t, job->frame) * job->frame_tiles, panels = omni_divide_up(job->n, PANEL);
     int64_t threads = omni_threads(pool);
     job->step = LEAST_STEP;
-    if (panels < 4 * threads && tiles >= 2 * threads * LEAST_STEP) {
+    if (panels * panel_floats(job, job->c) <= MOST_SHARED && tiles >= threads * LEAST_STEP) {
         job->count = tiles;
         job->shared = omni_scratch(pool, 3, (size_t)(panels * panel_floats(job, job->c)) * sizeof(float));
         int64_t floats = row_floats(job, job->step) + POINTS * job->step * PANEL;
