@@ -1,8 +1,9 @@
 // y[t, n] = r[t, n] + sum_a weights[t, a] * sum_i h[t, a, i] * w[experts[t, a], n, i], where h is rounded to int8
 // bindings: h [T, A, I] f32; w_q [E, N, I] int8, w_d [E, N, I / 32] f16; experts [T, A] i32; weights [T, A] f32; r [T, N] f32; y [T, N] f32
-// work: workgroup (j, t) computes y[t, j * ITEMS * WG / TEAM ..], the slots as one long row; see lib/int8_gemv
-// tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, int8_gemv
+// work: workgroup (j, t) computes y[t, j * rows ..], rows = TURNS * (WG / TEAM / A): each team of lanes serves one slot and
+//   multiplies its expert's part of TURNS rows, whose weights are under way while h is rounded. A * I up to MOST, A * TEAM to WG
+// tune: TEAM lanes share a row of an expert, up to 96 * TEAM long; TURNS rows are multiplied by each team
+// lib: int8_row
 
 struct Params { N: u32, I: u32, A: u32 }
 
@@ -15,33 +16,27 @@ struct Params { N: u32, I: u32, A: u32 }
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
 
-const WG: u32 = 256u; // tune
-const TEAM: u32 = 32u; // tune
-const ITEMS: u32 = 1u; // tune
-const MOST: u32 = 6144u; // tune
-const ROWS: u32 = 1u;
+const WG: u32 = 512u; // tune
+const TEAM: u32 = 8u; // tune
+const TURNS: u32 = 2u; // tune
+const MOST: u32 = 6144u;
+const CHUNKS: u32 = 6u; // of 16 values, per lane and row
+const TEAMS: u32 = WG / TEAM;
+const PITCH: u32 = TEAM + 1u; // one more, so that the sums of neighbouring teams lie in different banks
+const SLOTS: u32 = 8u; // whose sums are read at once
+
+var<workgroup> lane_sums: array<f32, TURNS * TEAMS * PITCH>;
+var<workgroup> team_sums: array<f32, TURNS * TEAMS>;
 
 var<private> t: u32;
 
-// i / each of a number below 2^16, without a division
-fn slot_of(i: u32, each: u32) -> u32 {
-  return u32((f32(i) + 0.5) / f32(each));
-}
-
 fn activation(v: u32, seen: f32) -> vec4<f32> {
-  let weight = weights[t * params.A + slot_of(v, params.I / 4u)];
-  return h[t * params.A * params.I / 4u + v] * (weight * seen);
+  return h[t * params.A * params.I / 4u + v] * seen;
 }
 
-fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
-  let chunks = params.I / 16u;
-  let slot = slot_of(chunk, chunks);
-  return (u32(experts[t * params.A + slot]) * params.N + item) * chunks + chunk - slot * chunks;
-}
-
-fn finish(item: u32, totals: array<f32, ROWS>) {
-  let at = t * params.N + item;
-  y[at] = r[at] + totals[0];
+// i / each of small numbers without a division.
+fn quotient(i: u32, each: u32) -> u32 {
+  return u32((f32(i) + 0.5) * (1.0 / f32(each)));
 }
 
 @compute @workgroup_size(WG)
@@ -50,10 +45,69 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   t = group.y;
-  let first = group.x * ITEMS * TEAMS;
-  let length = params.A * params.I;
-  load_item(min(first + lane / TEAM, params.N - 1u), length, lane);
-  gather_row(length, lane);
+  let at_once = quotient(TEAMS, params.A); // rows; neighbouring teams serve one slot, and read the same activations
+  let team = lane / TEAM;
+  let member = lane % TEAM;
+  let served = quotient(team, at_once);
+  let slot = min(served, params.A - 1u);
+  let row_of_team = team - served * at_once;
+  let first = group.x * at_once * TURNS;
+  let chunks = params.I / 16u;
+  let place = t * params.A + slot;
+  let expert = u32(experts[place]);
+  let weight = weights[place];
+  let own = first + lane; // the row that this lane finishes, if any
+  let residual = r[t * params.N + min(own, params.N - 1u)];
+  var quants: array<array<vec4<u32>, CHUNKS>, TURNS>;
+  var scales: array<array<u32, CHUNKS>, TURNS>;
+  for (var turn = 0u; turn < TURNS; turn++) {
+    let row = (expert * params.N + min(first + turn * at_once + row_of_team, params.N - 1u)) * chunks;
+    for (var c = 0u; c < CHUNKS; c++) {
+      let chunk = row + min(c * TEAM + member, chunks - 1u);
+      quants[turn][c] = w_q[chunk];
+      scales[turn][c] = w_d[chunk / 4u] >> (chunk * 8u & 16u);
+    }
+  }
+  take_row(params.A * params.I, lane);
   round_row(lane);
-  int8_products(first, params.N, length, lane);
+
+  var totals: array<f32, TURNS>;
+  for (var c = 0u; c < CHUNKS; c++) {
+    let chunk = c * TEAM + member;
+    let at = slot * chunks + min(chunk, chunks - 1u);
+    let words = vec4(row_words[at], row_words[PLANE + at], row_words[2u * PLANE + at], row_words[3u * PLANE + at]);
+    let scale = select(0.0, row_scales[at], chunk < chunks);
+    for (var turn = 0u; turn < TURNS; turn++) {
+      let four = quants[turn][c];
+      var sum = dot4I8Packed(four.x, words.x);
+      sum += dot4I8Packed(four.y, words.y);
+      sum += dot4I8Packed(four.z, words.z);
+      sum += dot4I8Packed(four.w, words.w);
+      totals[turn] += f32(sum) * scale * unpack2x16float(scales[turn][c]).x;
+    }
+  }
+  for (var turn = 0u; turn < TURNS; turn++) {
+    lane_sums[(turn * TEAMS + team) * PITCH + member] = totals[turn] * weight;
+  }
+  workgroupBarrier();
+  if (lane < TURNS * TEAMS) {
+    var sum = 0.0;
+    for (var n = 0u; n < TEAM; n++) {
+      sum += lane_sums[lane * PITCH + n];
+    }
+    team_sums[lane] = sum;
+  }
+  workgroupBarrier();
+  if (lane < at_once * TURNS && own < params.N) {
+    let turn = quotient(lane, at_once);
+    let start = turn * TEAMS + lane - turn * at_once;
+    var sum = residual;
+    for (var a = 0u; a < params.A; a += SLOTS) {
+      for (var n = 0u; n < SLOTS; n++) {
+        let other = a + n;
+        sum += select(0.0, 1.0, other < params.A) * team_sums[start + min(other, params.A - 1u) * at_once];
+      }
+    }
+    y[t * params.N + own] = sum;
+  }
 }

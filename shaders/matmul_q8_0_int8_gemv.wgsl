@@ -39,7 +39,7 @@ fn main(
 ) {
   let first = (group.y * groups.x + group.x) * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.row_count - 1u), params.K, lane);
-  gather_row(params.K, lane);
+  take_row(params.K, lane);
   round_row(lane);
   int8_products(first, params.row_count, params.K, lane);
 }

@@ -51,7 +51,7 @@ fn main(
   t = group.z;
   let first = (group.y * groups.x + group.x) * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
-  gather_row(params.K, lane);
+  take_row(params.K, lane);
   round_row(lane);
   int8_products(first, params.I, params.K, lane);
 }

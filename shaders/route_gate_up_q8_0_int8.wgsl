@@ -27,9 +27,11 @@ const MOST: u32 = 2048u; // tune
 const ROWS: u32 = 2u;
 const MOST_EXPERTS: u32 = 256u;
 const MOST_CHOSEN: u32 = 64u;
+const AT_ONCE: u32 = 8u; // of the scores, by four: loads that do not wait for each other
 
 var<workgroup> scores: array<vec4<i32>, MOST_EXPERTS / 4u>; // in the order of the logits
 var<workgroup> chosen: array<u32, MOST_CHOSEN>;
+var<workgroup> shares: array<f32, MOST_EXPERTS>; // of those that the weights are measured by
 var<private> slot: u32;
 var<private> expert: u32;
 
@@ -64,13 +66,16 @@ fn logit_of(e: u32) -> f32 {
   return bitcast<vec4<f32>>(ordered(scores[e / 4u]))[e % 4u];
 }
 
+// Ranks them by the last lanes, as the first round the row meanwhile.
 fn rank_experts(lane: u32) {
-  for (var e = lane; e < params.E; e += WG) {
+  for (var e = WG - 1u - lane; e < params.E; e += WG) {
     let own = scores[e / 4u][e % 4u];
     // Counted are larger ones, and of those before also equal ones: larger than the next smaller number.
     var before = vec4<u32>();
-    for (var q = 0u; q < params.E / 4u; q++) {
-      before += select(vec4(0u), vec4(1u), scores[q] > vec4(own - i32(q < e / 4u)));
+    for (var base = 0u; base < params.E / 4u; base += AT_ONCE) {
+      for (var q = base; q < base + AT_ONCE; q++) {
+        before += select(vec4(0u), vec4(1u), scores[q] > vec4(own - i32(q < e / 4u)));
+      }
     }
     let near = (scores[e / 4u] == vec4(own)) & (vec4(0u, 1u, 2u, 3u) < vec4(e % 4u));
     before += select(vec4(0u), vec4(1u), near);
@@ -92,26 +97,34 @@ fn main(
 ) {
   t = group.z;
   slot = group.y;
-  if (lane < params.E / 4u) {
-    scores[lane] = ordered(bitcast<vec4<i32>>(logits[t * params.E / 4u + lane] + vec4(0.0)));
+  take_row(params.K, lane);
+  if (lane < MOST_EXPERTS / 4u) {
+    let four = ordered(bitcast<vec4<i32>>(logits[t * params.E / 4u + min(lane, params.E / 4u - 1u)] + vec4(0.0)));
+    scores[lane] = select(vec4(-0x7fffffff), four, lane < params.E / 4u);
   }
-  gather_row(params.K, lane);
+  workgroupBarrier();
   rank_experts(lane);
   round_row(lane);
   expert = chosen[slot];
   let first = group.x * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
-  if (group.x == 0u && lane == 0u) {
+  let normalised = params.normalise == 1u;
+  let measured = select(params.E, params.top, normalised);
+  if (group.x == 0u && lane < measured) {
+    var e = lane;
+    if (normalised) {
+      e = chosen[lane];
+    }
+    shares[lane] = share_of(e);
+  }
+  int8_products(first, params.I, params.K, lane);
+  // The last lanes have the least to do now.
+  if (group.x == 0u && lane == WG - 1u) {
     var total = 0.0;
-    for (var i = 0u; i < select(params.E, params.top, params.normalise == 1u); i++) {
-      if (params.normalise == 1u) {
-        total += share_of(chosen[i]);
-      } else {
-        total += share_of(i);
-      }
+    for (var i = 0u; i < measured; i++) {
+      total += shares[i];
     }
     weights[t * params.top + slot] = share_of(expert) / total;
     experts[t * params.top + slot] = i32(expert);
   }
-  int8_products(first, params.I, params.K, lane);
 }

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
 from omni_rt.ops.elementwise import silu_mul
 from omni_rt.ops.grids import GRID_LIMIT, Grid, per_column
-from omni_rt.ops.int8 import int8_calls, int8_kernels, int8_natives, teams
+from omni_rt.ops.int8 import LONGEST, int8_natives
 from omni_rt.ops.matmul import VECTOR
 from omni_rt.tensor import BLOCK
 
@@ -23,6 +23,15 @@ FEW_ROWS = 4
 
 def _route_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
     return min(c.T, GRID_LIMIT), 1, 1
+
+
+TEAMS_OF_SLOTS = (4, 8, 16, 32)
+"""Lanes that share a row of one expert in the int8 kernel of `expert_down`, by its length."""
+
+LEAST_LANES = 256
+DOWN_LANES = ((512, 2), (LEAST_LANES, 2), (LEAST_LANES, 4), (512, 1))
+"""Lanes of a workgroup of that kernel, and rows that each team multiplies: those of a GPU's workgroups should be all
+under way at once, and few workgroups round the hidden values anew."""
 
 
 def _gate_up_grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -44,6 +53,26 @@ def _slot_kernels(name: str, uniforms: tuple[str, ...], grid: Grid, length: str)
         rows = (*uniforms, "row_start", "row_count")
         variants = ({"WG": 128, "ROWS": 2}, {"WG": 64, "ROWS": 2})
         kernels.append(Kernel(f"{name}_{dtype}", rows, grid, {"w": dtype}, when, variants, splits="w"))
+    return kernels
+
+
+def _int8_down_kernels() -> list[Kernel]:
+    """Return a kernel for each length of an expert's rows: a lane holds 96 values of each row that it multiplies."""
+    kernels = []
+    for shorter, team in zip((0, *TEAMS_OF_SLOTS), TEAMS_OF_SLOTS, strict=False):
+
+        def when(c: Call, shorter: int = 96 * shorter, team: int = team) -> bool:
+            fits = LONGEST[-1] >= c.A * c.I and c.A * team <= LEAST_LANES and c.I % BLOCK == 0
+            return c.T <= FEW_ROWS and shorter < c.I <= 96 * team and fits
+
+        def grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
+            return cdiv(c.N, v["WG"] // v["TEAM"] // c.A * v["TURNS"]), c.T, 1
+
+        variants = tuple({"WG": lanes, "TEAM": team, "TURNS": n} for lanes, n in DOWN_LANES)
+        shader, dtypes = "expert_down_q8_0_int8", {"w": "q8_0"}
+        kernels.append(
+            Kernel(shader, ("N", "I", "A"), grid, dtypes, when, variants, int8=True, tolerance=INT8_ROUNDING)
+        )
     return kernels
 
 
@@ -119,20 +148,14 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
 @op(
     "h[T, A, I], w[E, N, I]:weight, experts[T, A]:i32, weights[T, A], r[T, N] -> y[T, N]",
     kernels=[
-        *int8_kernels(
-            "expert_down_q8_0_int8",
-            ("N", "I", "A"),
-            lambda c, v: (cdiv(c.N, teams(v)), c.T, 1),
-            length=lambda c: c.A * c.I,
-            items=lambda c: c.N,
-            takes=lambda c: c.T <= FEW_ROWS and c.I % BLOCK == 0,
-        ),
+        *_int8_down_kernels(),
         *_slot_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I"),
     ],
     natives=int8_natives("expert_down", "T", "E", "A", "I", "N"),
     domain=(
-        *int8_calls("I", "N", T=1, E=2, A=1),
+        *({"T": 1, "E": 2, "A": 2, "I": 96 * team, "N": 37} for team in TEAMS_OF_SLOTS),
         {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
+        {"T": 2, "E": 40, "A": 30, "I": 160, "N": 9},
         {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
         {"T": 2, "E": 5, "A": 2, "I": 96, "N": 7},
         {"T": 70, "E": 9, "A": 3, "I": 64, "N": 35},

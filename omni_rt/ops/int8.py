@@ -38,17 +38,19 @@ def int8_kernels(
     items: Callable[[Call], int],
     takes: Callable[[Call], bool] = always,
     gated: bool = False,
+    turns: tuple[int, ...] = (1, 2, 4),
     **settings: Any,
 ) -> list[Kernel]:
     """Return a kernel for each range of row lengths and of items.
 
     `length` returns the values of the row that is rounded, `items` how many results a call asks for, `takes` what else
     must hold. A `gated` kernel computes two products and their SwiGLU, which needs more memory and leaves more error.
+    `turns` are the items that a team may take one after the other, the default first.
     """
     kernels = []
     lengths = LONGEST_GATED if gated else LONGEST
     for shorter, longest in zip((0, *lengths), lengths, strict=False):
-        for least, most, turns in ((1, MANY_ITEMS - 1, (1, 2, 4)), (MANY_ITEMS, 1 << 40, (8, 16))):
+        for least, most, taken in ((1, MANY_ITEMS - 1, turns), (MANY_ITEMS, 1 << 40, (8, 16))):
 
             def when(
                 c: Call, shorter: int = shorter, longest: int = longest, least: int = least, most: int = most
@@ -56,10 +58,10 @@ def int8_kernels(
                 fits = shorter < length(c) <= longest and length(c) % BLOCK == 0
                 return fits and least <= items(c) <= most and takes(c)
 
-            variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
+            variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in taken]
             if longest <= LONGEST_OF_HALF_TEAMS:
-                variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in turns[:2]]
-            variants.append({"WG": 512, "TEAM": 32, "ITEMS": turns[0], "MOST": longest})
+                variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in taken[:2]]
+            variants.append({"WG": 512, "TEAM": 32, "ITEMS": min(taken), "MOST": longest})
             kernel = Kernel(
                 shader,
                 uniforms,

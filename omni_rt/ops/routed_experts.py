@@ -26,6 +26,7 @@ MOST_EXPERTS = 256
         length=lambda c: c.K,
         items=lambda c: c.I,
         gated=True,
+        turns=(2, 1, 4),  # workgroups are fewer, as each ranks the experts anew
         takes=lambda c: c.E % 4 == 0 and c.E <= MOST_EXPERTS and c.top <= min(c.E, MOST_CHOSEN),
     ),
     domain=(

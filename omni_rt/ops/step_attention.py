@@ -31,10 +31,11 @@ def _blocks(c: Call, v: Mapping[str, int]) -> int:
     return int(c.H) // min(v["REPEAT"], int(c.H) // int(c.G))
 
 
-def _kernels(shader: str, uniforms: tuple[str, ...], grid: Any) -> list[Kernel]:
+def _kernels(shader: str, uniforms: tuple[str, ...], grid: Any, shared: tuple[int, ...]) -> list[Kernel]:
     """Return a kernel for each number of query heads that share a key head, and each width of a head.
 
-    Where that number is the kernel's own, a variant may take fewer heads per workgroup: more workgroups read a key.
+    Where that number is the kernel's own, a variant may take fewer heads per workgroup: more workgroups read a key, and
+    each has less to do. `shared` are these numbers, the one to use by default first.
     """
 
     def one_row(kernel: Kernel) -> list[Kernel]:
@@ -43,7 +44,7 @@ def _kernels(shader: str, uniforms: tuple[str, ...], grid: Any) -> list[Kernel]:
         def when(c: Call) -> bool:
             return c.T == 1 and c.D % 8 == 0 and kernel.when(c)
 
-        variants = tuple({"REPEAT": heads, "STEPS": steps} for heads in (8, 4, 2, 1) if heads <= repeat)
+        variants = tuple({"REPEAT": heads, "STEPS": steps} for heads in shared if heads <= repeat)
         exact = replace(kernel, when=lambda c: when(c) and repeat == c.H // c.G, variants=variants)
         return [exact, replace(kernel, when=when)]
 
@@ -87,7 +88,7 @@ BENCH = (
 @op(
     SIGNATURE + "y[T, H, D]",
     mutates=("cache_k", "cache_v"),
-    kernels=_kernels("append_attend_f16", UNIFORMS, lambda c, v: (_blocks(c, v), 1, 1)),
+    kernels=_kernels("append_attend_f16", UNIFORMS, lambda c, v: (_blocks(c, v), 1, 1), (1, 2, 4, 8)),
     tolerance=ROUNDING,
     domain=CALLS,
     example=_example,
@@ -115,7 +116,9 @@ def append_attend(
 @op(
     SIGNATURE + "sums[T, H, parts, D], stats[T, H, parts, 2]",
     mutates=("cache_k", "cache_v"),
-    kernels=_kernels("append_attend_parts_f16", (*UNIFORMS, "parts"), lambda c, v: (c.parts, _blocks(c, v), 1)),
+    kernels=_kernels(
+        "append_attend_parts_f16", (*UNIFORMS, "parts"), lambda c, v: (c.parts, _blocks(c, v), 1), (4, 2, 1, 8)
+    ),
     tolerance=ROUNDING,
     domain=[call | {"parts": 3} for call in CALLS],
     example=_example,

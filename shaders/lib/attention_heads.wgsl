@@ -7,14 +7,16 @@ const LANES: u32 = 256u;
 const CHUNK: u32 = 64u;
 const TEAM: u32 = 8u;
 const TEAMS: u32 = 32u;
-const PITCH: u32 = 257u; // one more than LANES, so that the sums of a team lie in different banks
+const PITCH: u32 = 289u; // of a head's sums: a place more per team, and one more, so that they lie in different banks
+const HALVES: u32 = 2u - REPEAT / 8u; // of a chunk that are summed at once
 
 alias Heads = array<vec4<f32>, REPEAT>;
 alias Scores = array<f32, REPEAT>;
 
 var<workgroup> query: array<vec4<f32>, LANES>;
-var<workgroup> scores: array<f32, CHUNK * REPEAT>;
-var<workgroup> shares: array<f32, PITCH * REPEAT>;
+var<workgroup> scores: array<f32, CHUNK * REPEAT>; // then the shares of the values
+var<workgroup> found: array<f32, HALVES * REPEAT * PITCH>;
+var<workgroup> peaks: array<f32, 8u * REPEAT>;
 var<workgroup> factors: array<f32, REPEAT>;
 
 // Add the products of every head's query with four elements of two keys.
@@ -27,28 +29,31 @@ fn add_products(into: ptr<function, Scores>, more: ptr<function, Scores>, c: u32
   }
 }
 
-// Sum what the lanes of each team found for a key of the half n of a chunk, and keep the scores, hidden keys far below all.
-fn sum_teams(products: Scores, n: u32, count: u32, lane: u32) {
+// Note what a lane found for a key of one half of a chunk.
+fn keep(products: Scores, half: u32, lane: u32) {
   for (var r = 0u; r < REPEAT; r++) {
-    shares[r * PITCH + lane] = products[r];
+    found[(half * REPEAT + r) * PITCH + lane + lane / TEAM] = products[r];
   }
-  workgroupBarrier();
-  if (lane < TEAMS * REPEAT) {
-    let place = lane % REPEAT * PITCH + lane / REPEAT * TEAM;
+}
+
+// Sum what each team found, and keep the scores from half n on, hidden keys far below all.
+fn sum_teams(n: u32, count: u32, lane: u32) {
+  if (lane < HALVES * TEAMS * REPEAT) {
+    let key = lane / REPEAT;
+    let place = (key / TEAMS * REPEAT + lane % REPEAT) * PITCH + key % TEAMS * (TEAM + 1u);
     var score = 0.0;
     for (var s = 0u; s < TEAM; s++) {
-      score += shares[place + s];
+      score += found[place + s];
     }
-    scores[n * TEAMS * REPEAT + lane] = select(-3.4e38, score, n * TEAMS + lane / REPEAT < count);
+    scores[n * TEAMS * REPEAT + lane] = select(-3.4e38, score, n * TEAMS + key < count);
   }
-  workgroupBarrier();
 }
 
 // Add the share of every head in four elements of the value of key i of the chunk.
 fn add_value(into: ptr<function, Heads>, i: u32, value: vec4<f32>) {
   let counted = value * select(0.0, 1.0, i < CHUNK);
   for (var r = 0u; r < REPEAT; r++) {
-    (*into)[r] += shares[min(i, CHUNK - 1u) * REPEAT + r] * counted;
+    (*into)[r] += scores[min(i, CHUNK - 1u) * REPEAT + r] * counted;
   }
 }
 

@@ -1,6 +1,7 @@
 // attend_run: the visible keys first + run * part .. of one key head, for the query at row t of REPEAT query heads that
 // read it (or of all, if they are fewer), heads g * REPEAT .., by 256 lanes, 64 keys at a time; all loads of a chunk
-// are issued before any is used, to wait for memory once. Scores: 8 lanes share a key, so that they read whole cache
+// are issued before any is used, to wait for memory once. What a chunk reads behind a barrier, the next writes only
+// behind another. Scores: 8 lanes share a key, so that they read whole cache
 // lines. Values: a lane owns four elements of D of every SLOTS-th key. The caller declares REPEAT, STEPS, params,
 // key_at, value_at, store_sum (row t * H + h, part, column, sum, total) and store_stats (row, part, peak, total), and
 // takes the libs attention_heads, visible, and attention_rows or attention_step (seen_keys, fill_query).
@@ -60,8 +61,19 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
     if (STEPS > 3u) {
       add_products(&products, &more_products, c + 3u * TEAM, keys[min(3u, STEPS - 1u)], more_keys[min(3u, STEPS - 1u)]);
     }
-    sum_teams(products, 0u, count, lane);
-    sum_teams(more_products, 1u, count, lane);
+    keep(products, 0u, lane);
+    if (HALVES == 2u) {
+      keep(more_products, HALVES - 1u, lane);
+    }
+    workgroupBarrier();
+    sum_teams(0u, count, lane);
+    workgroupBarrier();
+    if (HALVES == 1u) {
+      keep(more_products, 0u, lane);
+      workgroupBarrier();
+      sum_teams(1u, count, lane);
+      workgroupBarrier();
+    }
 
     // The largest score of a head: 8 lanes look through 8 keys each, then every lane of the head through their findings.
     var peak = largest;
@@ -69,13 +81,12 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
       peak = max(peak, scores[n * 8u * REPEAT + lane % (8u * REPEAT)]);
     }
     if (lane < 8u * REPEAT) {
-      shares[lane] = peak;
+      peaks[lane] = peak;
     }
     workgroupBarrier();
     for (var n = 0u; n < 8u; n++) {
-      peak = max(peak, shares[n * REPEAT + own]);
+      peak = max(peak, peaks[n * REPEAT + own]);
     }
-    workgroupBarrier();
     let fade = exp(largest - peak);
     largest = peak;
     total *= fade;
@@ -84,7 +95,7 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
     }
     for (var m = lane; m < CHUNK * REPEAT; m += LANES) {
       let share = exp(scores[m] - peak);
-      shares[m] = share;
+      scores[m] = share;
       total += share;
     }
     workgroupBarrier();
@@ -107,15 +118,14 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
         add_value(&gathered, slot + 7u * slots, values[min(7u, VALUES - 1u)]);
       }
     }
-    workgroupBarrier();
   }
 
-  shares[lane] = total;
+  found[lane] = total;
   workgroupBarrier();
   if (lane < repeat) {
     total = 0.0;
     for (var n = lane; n < LANES; n += REPEAT) {
-      total += shares[n];
+      total += found[n];
     }
     factors[lane] = total;
     store_stats(query_row + lane, part, select(0.0, largest, first < last), total);

@@ -33,16 +33,24 @@ fn fill_query(t: u32, g: u32, newest: bool, lane: u32) {
   let key = qkv[key_source + c];
   let other_key = qkv[key_source + partner];
   let value = qkv[key_source + params.G * width + c];
-  shares[lane] = dot(own, own);
-  if (lane < width) {
-    scores[lane] = dot(key, key);
+  // Eight lanes add up the squares of each head, those behind them of the key.
+  if (lane < TEAM * (REPEAT + 1u)) {
+    let head = select(key_source, (g * repeat + min(lane / TEAM, repeat - 1u)) * width, lane / TEAM < REPEAT);
+    var part = 0.0;
+    for (var s = 0u; s < STEPS; s++) {
+      let column = lane % TEAM + s * TEAM;
+      let four = qkv[head + min(column, width - 1u)] * select(0.0, 1.0, column < width);
+      part += dot(four, four);
+    }
+    found[lane] = part;
   }
   workgroupBarrier();
+  let head = min(lane / width, REPEAT - 1u);
   var squares = 0.0;
   var key_squares = 0.0;
-  for (var i = 0u; i < width; i++) {
-    squares += shares[min(lane - c + i, LANES - 1u)];
-    key_squares += scores[i];
+  for (var i = 0u; i < TEAM; i++) {
+    squares += found[TEAM * head + i];
+    key_squares += found[TEAM * REPEAT + i];
   }
   let factor = inverseSqrt(squares / f32(params.D) + params.epsilon);
   let key_factor = inverseSqrt(key_squares / f32(params.D) + params.epsilon);

@@ -41,7 +41,7 @@ fn int8_products(first: u32, items: u32, length: u32, lane: u32) {
         sum += dot4I8Packed(quants.y, row_words[PLANE + chunk]);
         sum += dot4I8Packed(quants.z, row_words[2u * PLANE + chunk]);
         sum += dot4I8Packed(quants.w, row_words[3u * PLANE + chunk]);
-        total += f32(sum) * row_scales[chunk / 2u] * unpack2x16float(weight_scales[r][c]).x;
+        total += f32(sum) * row_scales[chunk] * unpack2x16float(weight_scales[r][c]).x;
       }
       team_shares[((i % BUFFERS * ROWS + r) * TEAMS + team) * SHARES + member] = total;
     }
