@@ -95,8 +95,8 @@ def test_metadata_says_what_a_file_is(made: dict[str, tuple[Path, QuantisedModel
 
 
 def replies(directory: Path, device: str, quant: str | None) -> list[np.ndarray]:
-    """Return everything a seeded reply is made of."""
-    with omni_rt.load(directory, device=device, quant=quant, context=256, strict=True) as model:
+    """Return everything a seeded reply is made of; the end of the context is that of the speech."""
+    with omni_rt.load(directory, device=device, quant=quant, context=48, strict=True) as model:
         if isinstance(model, omni_rt.OmniOrchestrator):
             wave = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
             picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
