@@ -89,7 +89,7 @@ INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chai
     UNROLL
     for (int s = 0; s < count / BLOCKS_PER_STEP; s++) {
         int64_t at = b + s * BLOCKS_PER_STEP;
-        if (at % 2 == 0)
+        if (at % 8 == 0) /* every fourth line: the processor finds those between by itself, and asking takes time */
             prefetch(quants + at * BLOCK);
         vi sum = dot_step(quants + at * BLOCK, x.quants + at * BLOCK, correction_step(x.corrections + b, s));
         chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
@@ -144,9 +144,11 @@ static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count,
     }
 }
 
-/* Weight rows per chunk: a multiple of GROUP, enough chunks to balance, each worth the claim. */
+/* Weight rows per chunk: a multiple of GROUP; enough chunks to balance, none so large that others wait long for the last,
+ * each worth the claim. The chunks of a thread follow each other in memory, so small ones cost little. */
+enum { LEAST_CHUNK = 8192, MOST_CHUNK = 65536 };
 static int64_t rows_per_chunk(omni_pool *pool, int64_t rows, int64_t row_bytes) {
-    int64_t balanced = omni_divide_up(rows, 8 * (int64_t)omni_threads(pool));
-    int64_t worthwhile = omni_divide_up(16384, omni_max(row_bytes, 1));
-    return omni_divide_up(omni_max(balanced, worthwhile), GROUP) * GROUP;
+    int64_t balanced = omni_divide_up(rows, 16 * (int64_t)omni_threads(pool)), bytes = omni_max(row_bytes, 1);
+    int64_t step = omni_max(omni_min(balanced, MOST_CHUNK / bytes), omni_divide_up(LEAST_CHUNK, bytes));
+    return omni_divide_up(step, GROUP) * GROUP;
 }
