@@ -16,13 +16,11 @@ import numpy as np
 
 from omni_rt import native
 from omni_rt.errors import ModelFormatError
+from omni_rt.host_arrays import aligned
 from omni_rt.tensor import BLOCK
 
 BLOCK_BYTES = 2 + BLOCK
 """Bytes of one GGUF block."""
-
-LINE = 64
-"""Bytes of a cache line, and of the widest vector."""
 
 NUMPY_VALUES = 1 << 20
 """Values that NumPy quantises at once: what it holds meanwhile is several times as large."""
@@ -31,14 +29,6 @@ _BAD_VALUE = 3
 """What a C body returns for values that q8_0 cannot hold."""
 
 _QUANTISERS = {"float32": "quantise_f32", "float16": "quantise_f16", "uint16": "quantise_bf16"}
-
-
-def aligned(shape: Sequence[int], kind: Any) -> np.ndarray:
-    """Return an array, not initialised, that begins with a cache line: no vector of a row then lies across two."""
-    size = prod(shape) * np.dtype(kind).itemsize
-    raw = np.empty(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size].view(kind).reshape(shape)
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from omni_rt.devices.memory import size_class
-from omni_rt.quant import aligned
+from omni_rt.host_arrays import aligned
 
 LEAST = 1 << 16
 """Bytes below which NumPy's own allocator serves."""

@@ -16,8 +16,9 @@ from omni_rt.devices.device import Device, host_planes, host_values, natural_dty
 from omni_rt.devices.noise import Noise
 from omni_rt.devices.recording import Recording, Step
 from omni_rt.errors import DeviceError
+from omni_rt.host_arrays import aligned, zeros
 from omni_rt.native import NUMPY
-from omni_rt.quant import Matrix, aligned
+from omni_rt.quant import Matrix
 from omni_rt.tensor import HOST_TYPES, Tensor, plane_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class CpuDevice(Device):
         return Tensor(shape, dtype, self, planes)
 
     def zeros(self, shape: Sequence[int], dtype: str = "f32") -> Tensor:
-        planes = (np.zeros(shape, HOST_TYPES[dtype]),)
+        planes = (zeros(shape, HOST_TYPES[dtype]),)
         self.ledger.take("state", planes[0].nbytes)
         return Tensor(shape, dtype, self, planes)
 
