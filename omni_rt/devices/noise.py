@@ -5,7 +5,8 @@ Nothing here imports wgpu: the GPU device is handed in. Loading 33 GB takes as l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ BLOCK_VALUES = 1 << 24
 QUANT_DEVIATION = 42
 """Standard deviation of the int8 quants: three of them fill their range."""
 
+Cut = tuple[Any, int, Any, int, int]
+"""A block and where in it to begin, a plane and where in it to begin, and the bytes to copy."""
+
 
 class Noise:
     """Blocks of noise on the host, by the type of a plane."""
@@ -27,6 +31,10 @@ class Noise:
 
     def fill(self, planes: Sequence[Any], dtype: str, deviation: float, seed: int) -> None:
         """Fill the planes, uint8 [bytes], of a weight of `dtype` with values around 0; equal seeds: equal values."""
+        with ThreadPoolExecutor() as threads:  # new memory is cleared page by page, which takes longer than the copy
+            list(threads.map(_copy, *zip(*self._cuts(planes, dtype, deviation, seed), strict=True)))
+
+    def _cuts(self, planes: Sequence[Any], dtype: str, deviation: float, seed: int) -> Iterator[Cut]:
         kinds = ("quants", "scales") if dtype == "q8_0" else (dtype,)
         for kind, plane in zip(kinds, planes, strict=True):
             block = self._block(kind, deviation)
@@ -34,11 +42,8 @@ class Noise:
             done = 0
             while done < plane.size:
                 size = min(block.size - start, plane.size - done)
-                self._copy(block, start, plane, done, size)
+                yield block, start, plane, done, size
                 done, start = done + size, 0
-
-    def _copy(self, block: Any, start: int, plane: Any, at: int, size: int) -> None:
-        plane[at : at + size] = block[start : start + size]
 
     def _placed(self, values: np.ndarray) -> Any:
         return values.view(np.uint8)
@@ -59,22 +64,23 @@ class Noise:
         return (self._normal * np.float32(deviation)).astype(HOST_TYPES[kind])
 
 
+def _copy(block: np.ndarray, start: int, plane: np.ndarray, at: int, size: int) -> None:
+    plane[at : at + size] = block[start : start + size]
+
+
 class GpuNoise(Noise):
     """Blocks of noise on one GPU device, where planes are buffers."""
 
     def __init__(self, gpu: Any) -> None:
         super().__init__()
         self._gpu = gpu
-        self._encoder: Any = None
 
     def fill(self, planes: Sequence[Any], dtype: str, deviation: float, seed: int) -> None:
         """Fill the buffers of a weight, as on the host."""
-        self._encoder = self._gpu.create_command_encoder()
-        super().fill(planes, dtype, deviation, seed)
-        self._gpu.queue.submit([self._encoder.finish()])
-
-    def _copy(self, block: Any, start: int, plane: Any, at: int, size: int) -> None:
-        self._encoder.copy_buffer_to_buffer(block, start, plane, at, size)
+        encoder = self._gpu.create_command_encoder()
+        for cut in self._cuts(planes, dtype, deviation, seed):
+            encoder.copy_buffer_to_buffer(*cut)
+        self._gpu.queue.submit([encoder.finish()])
 
     def _placed(self, values: np.ndarray) -> Any:
         return self._gpu.create_buffer_with_data(data=values, usage="COPY_SRC")
