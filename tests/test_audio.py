@@ -141,6 +141,7 @@ def test_ten_hours_are_refused_by_the_header_before_decoding(tmp_path: Path) -> 
         ((np.zeros((5, 0)), 16000), "0 channels"),
         ((np.zeros((2, 16000)), 16000), "16000 channels"),
         ((np.zeros((2, 2, 2)), 16000), "expected .samples. or"),
+        ((np.zeros((2, 16000)), 16000), "transpose it"),
         ((np.zeros(5, np.uint8), 16000), "samples are uint8"),
         ((np.array([0.0, np.nan]), 16000), "NaN"),
         (17, "came as int"),
