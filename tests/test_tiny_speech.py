@@ -6,6 +6,7 @@ The first texts are judged in every run; --tiny-items 200 judges them all.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
@@ -19,6 +20,7 @@ from omni_rt import AudioChunk, Done, Sampling, Speech
 from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from tests.recognisers import NAMES, word_errors, words_heard
+from tools.train_tiny import grammar
 
 FRAMES: dict[str, int] = json.loads(Path(__file__).with_name("spoken_texts.json").read_text(encoding="utf-8"))
 """Texts, and how many frames of codes the voice takes for each that the model learned from."""
@@ -73,6 +75,19 @@ def test_two_recognisers_understand_what_it_says(
 ) -> None:
     share, notes = understood([(spoken(tiny, text, manner).audio, text) for text in texts], name)
     assert share >= LEAST[manner], f"{100 * share:.1f} % of the words are understood: " + "; ".join(notes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_in_no_order_are_understood(tiny: OmniOrchestrator, texts: list[str], name: str) -> None:
+    chance = random.Random(77)
+    strings = [grammar.random_words(chance, 2, 8) for _ in texts]
+    share, notes = understood([(spoken(tiny, text, "greedy").audio, text) for text in strings], name)
+    assert share >= 0.93, f"{100 * share:.1f} % of the words are understood: " + "; ".join(notes)
+
+
+def test_words_that_sound_alike_agree_and_others_do_not() -> None:
+    assert word_errors(["i", "no", "you", "here"], ["i", "know", "you", "hear"]) == 0
+    assert word_errors(["i", "no", "you"], ["i", "now", "you"]) == 1
 
 
 def test_the_recognisers_do_not_understand_another_text(tiny: OmniOrchestrator, texts: list[str]) -> None:

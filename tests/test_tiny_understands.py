@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 import omni_rt
+from omni_rt import Sampling
 from omni_rt.models.qwen3_omni.orchestrator import TRANSCRIBE, OmniOrchestrator
 from omni_rt.results import Reply
 from tests.command_line import QUESTION, ROOT, Program
@@ -87,6 +88,19 @@ def test_unseen_voices_are_answered(
     replies = [(ask(omni, ("audio", (item["clip"], 16000))).text, item) for item in asked]
     wrong = [f"{item['spoken']} -> {reply}" for reply, item in replies if reply != item["reply"]]
     assert len(wrong) <= (1 - least) * len(asked), f"{len(wrong)} of {len(asked)}: {wrong}"
+
+
+def test_spoken_questions_are_answered_aloud(omni: OmniOrchestrator, clips: dict[str, list[dict[str, Any]]]) -> None:
+    wrong = []
+    for item in clips["question"]:
+        asked = {"role": "user", "content": [{"type": "audio", "audio": (item["clip"], 16000)}]}
+        reply = omni.chat([asked], speech=True, sampling=Sampling(temperature=0.0))
+        assert reply.audio is not None and reply.finish_reason == "stop"
+        heard = [words_heard(np.pad(reply.audio, 2400), 24000, name) for name in NAMES]
+        if all(word_errors(said, words(item["reply"])) for said in heard):
+            wrong.append(f"{item['spoken']} -> {reply.text} -> {' '.join(heard[0])}")
+    most = 0.12 * len(clips["question"]) + 1  # of a dozen, one more is luck
+    assert len(wrong) <= most, f"{len(wrong)} of {len(clips['question'])}: {wrong}"
 
 
 def test_written_questions_are_answered(omni: OmniOrchestrator, count: int) -> None:
