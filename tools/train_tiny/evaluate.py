@@ -100,7 +100,7 @@ def measured(omni: OmniOrchestrator, part: str, count: int) -> Iterable[Gate]:
         return copy_gates(omni, count)
     if part == "answers":
         return question_gates(omni, count)
-    return chain(*(speaking_gates(omni, part, manner, count) for manner in ("greedy", "sampled")))
+    return chain.from_iterable(speaking_gates(omni, part, manner, count) for manner in ("greedy", "sampled"))
 
 
 def pace(omni: OmniOrchestrator) -> str:
@@ -141,7 +141,8 @@ def main() -> None:
     met = True
     with omni_rt.load(arguments.model, device=arguments.device) as omni:
         assert isinstance(omni, OmniOrchestrator)
-        for gate in chain(*(measured(omni, part, arguments.count) for part in PARTS if part in arguments.only)):
+        asked = (measured(omni, part, arguments.count) for part in PARTS if part in arguments.only)
+        for gate in chain.from_iterable(asked):
             print(gate, flush=True)
             met &= gate.met
         if "pace" in arguments.only:
