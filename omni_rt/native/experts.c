@@ -191,8 +191,7 @@ static int experts_kind(const omni_call *call, omni_pool *pool, weight_kind kind
     if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, call->planes[0], down ? job.count : t, k)))
         return OMNI_NO_MEMORY;
     if (job.count < FEW_PAIRS * omni_min(experts, job.count) || t < FEW_PAIRS) {
-        int64_t rows = down ? job.count : 2; /* weight rows that an output reads */
-        job.step = rows_per_chunk(pool, job.outputs, rows * weight_bytes(kind, k));
+        job.step = rows_per_chunk(pool, job.outputs, weight_bytes(kind, k));
         job.chunks = omni_divide_up(job.outputs, job.step);
         omni_parallel(pool, down ? down_few_task : gate_up_few_task, &job, down ? job.chunks : job.count * job.chunks);
         return OMNI_DONE;
