@@ -103,7 +103,8 @@ def _from_array(source: tuple[np.ndarray, int], rate: int, max_seconds: float) -
     if samples.ndim != 2:
         raise InputError(f"audio has shape {samples.shape}, expected [samples] or [samples, channels]")
     if samples.shape[1] > MAX_CHANNELS >= len(samples) > 0:
-        raise InputError(f"audio has shape {samples.shape}, expected [samples, channels]; transpose it")
+        found = f"audio has shape {samples.shape}, {samples.shape[1]} channels"
+        raise InputError(f"{found}, expected [samples, channels]; transpose it")
     _check_size("audio", len(samples), samples.shape[1], int(own_rate), max_seconds)
     step = _BLOCK_SAMPLES // samples.shape[1]
     blocks = (samples[at : at + step] for at in range(0, len(samples), step))
