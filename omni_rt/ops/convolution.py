@@ -265,7 +265,7 @@ def conv1d_activated(
     "x[T, C], tail[P, C], w[M, N, Q, C]:weight, b[N] -> y[M*T, N]",
     kernels=_kernels(
         "conv_transpose1d",
-        ("T", "C", "P", "M", "N", "Q", "as_rows"),
+        ("T", "C", "P", "M", "N", "Q"),
         lambda c: (c.T, c.M * c.N),
         wide=lambda c: c.C % 4 == 0,
     ),
