@@ -64,6 +64,7 @@ def readable(file: str) -> str:
 
 def read_text(source: str) -> str:
     """Return the text of a UTF-8 file, or of stdin for "-"; raise InputError when it is none, empty or long."""
+    name = "stdin" if source == "-" else source
     try:
         if source == "-":
             data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
@@ -72,13 +73,13 @@ def read_text(source: str) -> str:
                 data = file.read(MAX_TEXT_BYTES + 1)
         text = data.decode("utf-8")
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}); check the name") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the name") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: is not UTF-8 text ({error}); save it as UTF-8") from error
+        raise InputError(f"{name}: is not UTF-8 text ({error}); save it as UTF-8") from error
     if len(data) > MAX_TEXT_BYTES:
-        raise InputError(f"{source}: has more than {MAX_TEXT_BYTES} bytes of text, the most that is read; shorten it")
+        raise InputError(f"{name}: has more than {MAX_TEXT_BYTES} bytes of text, the most that is read; shorten it")
     if not text.strip():
-        raise InputError(f"{source}: is empty; write the text into it")
+        raise InputError(f"{name}: the text is empty; write some into it")
     return text
 
 
