@@ -1,7 +1,9 @@
 // y[t, n] = r[t, n] + sum_a weights[t, a] * sum_i h[t, a, i] * w[experts[t, a], n, i], where h is rounded to int8
-// bindings: h [T, A, I] f32; w_q [E, N, I] int8, w_d [E, N, I / 32] f16; experts [T, A] i32; weights [T, A] f32; r [T, N] f32; y [T, N] f32
+// bindings: h [T, A, I] f32; w_q [E, N, I] int8, w_d [E, N, I / 32] f16; experts [T, A] i32; weights [T, A] f32;
+//   r [T, N] f32; y [T, N] f32
 // work: workgroup (j, t) computes y[t, j * rows ..], rows = TURNS * (WG / TEAM / A): each team of lanes serves one slot and
-//   multiplies its expert's part of TURNS rows, whose weights are under way while h is rounded. A * I up to MOST, A * TEAM to WG
+//   multiplies its expert's part of TURNS rows, whose weights are under way while h is rounded.
+//   A * I up to MOST, A * TEAM to WG
 // tune: TEAM lanes share a row of an expert, up to 96 * TEAM long; TURNS rows are multiplied by each team
 // lib: int8_row
 

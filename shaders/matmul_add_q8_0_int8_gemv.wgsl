@@ -1,5 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + r[t mod R, n], for one row of x, which is rounded to int8
-// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32; y [T, N] f32
+// bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; r [R, N] f32;
+//   y [T, N] f32
 // work: workgroup (i, j) computes weight rows (i + j * groups.x) * ITEMS * WG / TEAM ..; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
 // lib: int8_row, int8_gemv

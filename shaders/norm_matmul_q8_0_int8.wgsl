@@ -1,5 +1,6 @@
 // y[t, n] = sum_k m[t, k] * w[n, k], m[t, k] = x[t, k] / sqrt(mean(x[t, :]^2) + epsilon) * g[k], where x g is rounded to int8
-// bindings: x [T, K] f32; g [K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; y [T, N] f32
+// bindings: x [T, K] f32; g [K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N;
+//   y [T, N] f32
 // work: workgroup (i, j, t) computes weight rows (i + j * groups.x) * ITEMS * WG / TEAM .. for row t; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
 // lib: int8_row, int8_gemv

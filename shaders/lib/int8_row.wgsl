@@ -1,8 +1,8 @@
-// take_row, round_row: a row of up to MOST values, rounded to int8 in workgroup memory by WG lanes: chunks of 16 with the scale
-// max|v| / 127. A lane takes whole chunks, so that none needs what another has found, and one barrier is enough. Word j of
-// chunk c lies at j * PLANE + c, so that lanes which read neighbouring chunks read neighbouring words. Beyond the row all is
-// zero. The caller defines WG, MOST, activation(v, seen) (values 4 v .. of the row, times `seen`, which may add to
-// row_squares).
+// take_row, round_row: a row of up to MOST values, rounded to int8 in workgroup memory by WG lanes: chunks of 16 with
+// the scale max|v| / 127. A lane takes whole chunks, so that none needs what another has found, and one barrier is
+// enough. Word j of chunk c lies at j * PLANE + c, so that lanes which read neighbouring chunks read neighbouring
+// words. Beyond the row all is zero. The caller defines WG, MOST, activation(v, seen) (values 4 v .. of the row, times
+// `seen`, which may add to row_squares).
 
 const PLANE: u32 = MOST / 16u + 8u;
 const HELD: u32 = (MOST / 16u + WG - 1u) / WG;
