@@ -115,6 +115,32 @@ def test_a_prompt_in_slices_equals_a_prompt_at_once(
     np.testing.assert_array_equal(frames_of(session), reference["speech.audio.codes"])
 
 
+@pytest.mark.parametrize("rows", [2, 17, 18, 40])
+def test_a_recorded_prompt_reads_its_own_rows_alone(
+    reference: Reference, gpu: Device, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt is filled up to a length that is recorded, behind a longer one too: no frame knows of it."""
+    talker = load(reference, gpu)
+
+    def spoken(count: int) -> tuple[np.ndarray, np.ndarray]:
+        inputs = np.random.default_rng(count).normal(size=(count, talker.width)).astype(np.float32)
+        positions = np.broadcast_to(np.arange(count, dtype=np.float32), (3, count))
+        session = TalkerSession(
+            talker, inputs, positions, pad=inputs[0], sampling=GREEDY, predictor_sampling=GREEDY, max_frames=3
+        )
+        session.finish_text()
+        codes = [session.step() for _ in range(3)]
+        assert session.logits is not None
+        return np.stack([frame for frame in codes if frame is not None]), session.logits.numpy()
+
+    spoken(60)
+    codes, logits = spoken(rows)
+    monkeypatch.setattr(talker_module, "RECORDED_ROWS", ())
+    expected_codes, expected = spoken(rows)
+    np.testing.assert_array_equal(codes, expected_codes)
+    assert_close(logits, expected, TOLERANCE)
+
+
 def test_the_voice_is_read_and_ethan_is_the_default(talker: Talker, reference: Reference) -> None:
     default = prompt_of(reference, talker, "text").inputs
     np.testing.assert_array_equal(prompt_of(reference, talker, "text", voice="Ethan").inputs, default)

@@ -29,6 +29,10 @@ from omni_rt.weights import Weights
 SLICE = 512
 """Rows of a prompt that pass the decoder at once."""
 
+RECORDED_ROWS = (16, 24, 32, 48, 64, 96, 128)
+"""Rows of passes that are recorded for short prompts, where that pays: a prompt takes the next of them. What is too
+much lies behind all that is real, so that nothing sees it, and in the cache it is overwritten."""
+
 
 @dataclass(frozen=True)
 class TalkerPrompt:
@@ -77,6 +81,11 @@ class FrameTalker:
         specials = np.flatnonzero(self._suppressed)
         self.chooser = Chooser(self.device, sizes.vocabulary, specials.tolist())
         self._step = self.device.capture(self._decode)
+        self._short_prompt = self.device.capture(self._read_rows)
+        self._prompt = (
+            self.device.zeros((RECORDED_ROWS[-1], config.width)),
+            self.device.zeros((RECORDED_ROWS[-1], self.frequencies.shape[0])),
+        )
         self._frame = self.device.capture(self._decode_frame)
         self.session: TalkerSession | None = None
 
@@ -90,15 +99,28 @@ class FrameTalker:
         """Start over with rows [T, N] at positions [axes, T]: all but the last are run, `step` reads the last."""
         last = len(inputs) - 1
         self.cache.clear()
-        for start in range(0, last, SLICE):
-            rows = slice(start, min(start + SLICE, last))
-            table = ops.angles(self.device.tensor(np.ascontiguousarray(positions[:, rows].T)), self.frequencies)
-            self.cache.extend(rows.stop - start)
-            self.decoder(self.device.tensor(inputs[rows]), table, self.cache)
+        recorded = next((count for count in RECORDED_ROWS if last <= count <= self.cache.rows), 0)
+        if last and recorded and self.device.records_pieces:
+            for tensor, rows in zip(self._prompt, (inputs[:last], positions[:, :last].T), strict=True):
+                self.device.write(tensor[:last], rows)
+            self.cache.extend(recorded)
+            self._short_prompt(recorded)
+            self.cache.count = last
+        else:
+            for start in range(0, last, SLICE):
+                part = slice(start, min(start + SLICE, last))
+                table = ops.angles(self.device.tensor(np.ascontiguousarray(positions[:, part].T)), self.frequencies)
+                self.cache.extend(part.stop - start)
+                self.decoder.states(self.device.tensor(inputs[part]), table, self.cache)
         self.cache.extend(1)
         self.device.write(self.position, np.asarray(positions[:, last:].T, np.float32))
         self.device.write(self.codes, self.tables.nothing)
         self.device.write(self.text, inputs[last:])
+
+    def _read_rows(self, count: int) -> None:
+        """Run as many rows as lie in `_prompt`, the first of the sequence."""
+        inputs, positions = (tensor[:count] for tensor in self._prompt)
+        self.decoder.states(inputs, ops.angles(positions, self.frequencies), self.cache)
 
     def step(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
         """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
@@ -135,8 +157,8 @@ class TalkerSession:
     """One spoken reply. Push the text as it comes, take frames with `step` while `ready`, until `finish_reason` is set.
 
     `frames` counts those that `step` has returned. Up to `ahead` later ones are issued when their text is there, so
-    that a GPU does not wait for the host; `logits` [1, V] and `hidden` [1, N] are those of the last one issued, before
-    penalty and suppression.
+    that a GPU does not wait for the host, but none before the first is there: its sound is waited for. `logits` [1, V]
+    and `hidden` [1, N] are those of the last one issued, before penalty and suppression.
     """
 
     def __init__(
@@ -210,7 +232,8 @@ class TalkerSession:
             raise InputError("another session has taken over the talker: a talker speaks one reply at a time")
         if not self.ready:
             raise InputError("the text of the next frame has not come yet: push it, or finish the text")
-        while len(self._waiting) <= self._ahead and self._fits():
+        ahead = self._ahead if self.frames else 0
+        while len(self._waiting) <= ahead and self._fits():
             self._issue()
         if not self._waiting:
             self.finish_reason = "length"

@@ -33,6 +33,7 @@ class TtsTalker(FrameTalker):
         talker = config.talker
         super().__init__(weights, talker, code_sizes(config), predictor, stop_id=talker.codec_eos, context=context)
         self.config = config
+        self._tags: dict[tuple[int, ...], np.ndarray] = {}
         self.text_embedding = weights.half("model.text_embedding.weight", talker.text_vocabulary, talker.text_width)
         projection = weights.at("text_projection.")
         self.projection = (
@@ -53,8 +54,10 @@ class TtsTalker(FrameTalker):
         return ops.matmul_add(ops.silu(ops.matmul_add(x, *first)), *second).numpy()
 
     def codec_rows(self, ids: Sequence[int]) -> np.ndarray:
-        """Return the rows [T, N] of ids of the codec embedding."""
-        return ops.embed(self.tables.rows, self.device.tensor(np.asarray(ids, np.int32))).numpy()
+        """Return the rows [T, N] of ids of the codec embedding: tags of languages and speakers, which are kept."""
+        if (key := tuple(ids)) not in self._tags:
+            self._tags[key] = ops.embed(self.tables.rows, self.device.tensor(np.asarray(ids, np.int32))).numpy()
+        return self._tags[key]
 
     def code_rows(self, codes: np.ndarray) -> np.ndarray:
         """Return the row [F, N] that each frame of codes [K, F] adds up to."""
