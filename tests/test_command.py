@@ -234,7 +234,7 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
     done = program("bench", "model", *arguments, "--device", "cpu", "--json", "--seconds", "0", "--context", "16")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert len(found["stages"]) == (10 if not arguments else 1)
+    assert len(found["stages"]) == (11 if not arguments else 1)
     assert all(stage["milliseconds"] > 0 for stage in found["stages"])
     prompts = [stage for stage in found["stages"] if "prompt of 64" in stage["name"]]
     assert [stage["unit"] for stage in prompts] == (["token"] if not arguments else [])

@@ -289,10 +289,9 @@ def vocoder_stages(clock: Clock, vocoder: Code2Wav) -> list[Stage]:
     """Measure the vocoder: chunks of 4 frames that follow others, and of 25 frames, 2 s of speech."""
     config, random = vocoder.config, np.random.default_rng(0)
     stages = []
-    for frames in (4, 25):
+    for frames in (1, 4, 25):
         codes = random.integers(0, config.codebook_size, (config.codebooks, frames)).astype(np.int32)
-        stream = vocoder.stream()
-        stages.append(clock.stage(f"code2wav, {frames} frames", "chunk", partial(stream.push, codes)))
+        stages.append(tts.piece_stage(clock, f"code2wav, {frames} frames", vocoder, codes))
     return stages
 
 

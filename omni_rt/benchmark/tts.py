@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.models.code_predictor import CodePredictor
+from omni_rt.models.code_stream import CodeDecoder, StreamState
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.config import (
     CodecDecoderConfig,
@@ -31,7 +34,13 @@ PROMPT_ROWS = 512
 SPEECH_FRAMES = 50
 """Frames of the whole synthesis: four seconds of speech."""
 
+WARM_REPLIES = 7
+"""Replies of which the median counts, once everything is made."""
+
 GREEDY = Sampling()
+SAMPLED = Sampling(temperature=0.9, top_k=50, repetition_penalty=1.05)
+"""As the released talkers sample by default."""
+
 TALKER = TtsTalkerConfig(
     width=1024, layers=28, heads=16, kv_heads=8, head_dim=128, feed_forward=3072, norm_epsilon=1e-6, rope_theta=1e6,
     context=32768, vocabulary=3072, text_vocabulary=151936, text_width=2048, codebooks=16, codec_pad=2148,
@@ -76,8 +85,9 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
     random = np.random.default_rng(0)
     rows = random.standard_normal((PROMPT_ROWS + 1, talker.width)).astype(np.float32)
     positions = np.arange(len(rows), dtype=np.float32)[None]
+    measured = first_audio_stages(clock, partial(_speak, talker, decoder, rows[:32], positions[:, :32]))
     prompt = partial(talker.run, rows, positions)
-    measured = [clock.stage(f"talker, prompt of {PROMPT_ROWS}", "row", prompt, count=PROMPT_ROWS)]
+    measured.append(clock.stage(f"talker, prompt of {PROMPT_ROWS}", "row", prompt, count=PROMPT_ROWS))
     talker.run(rows[:9], positions[:, :9])
     talker.cache.extend(max(context - 9, 0))
 
@@ -91,33 +101,72 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
         clock.stage("talker", "frame", talk, read),
         frame_stage(clock, talker, read + passes),
     ]
-    for frames in (4, 25):
+    for frames in (1, 4, 25):
         codes = random.integers(0, CODEC_DECODER.codebook_size, (CODEC_DECODER.codebooks, frames)).astype(np.int32)
-        stream = decoder.stream()
-        measured.append(clock.stage(f"codec, {frames} frames", "chunk", partial(stream.push, codes)))
-    first_audio, whole = _speak(talker, decoder, rows[:32], positions[:, :32])
-    seconds = SPEECH_FRAMES / 12.5
-    measured.append(Stage("first audio", "reply", first_audio))
+        measured.append(piece_stage(clock, f"codec, {frames} frames", decoder, codes))
+    whole, seconds = (
+        _speak(talker, decoder, rows[:32], positions[:, :32], frames=SPEECH_FRAMES)[-1],
+        SPEECH_FRAMES / 12.5,
+    )
     measured.append(Stage(f"speech of {seconds:.0f} s (RTF {whole / 1000 / seconds:.3f})", "reply", whole))
     return measured
 
 
-def _speak(talker: TtsTalker, decoder: CodecDecoder, rows: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
-    """Return the milliseconds to the first samples and to the last of a reply of SPEECH_FRAMES frames."""
-    for _ in range(2):  # the first reply compiles and records
-        started = time.perf_counter()
-        first_audio = 0.0
-        session = TalkerSession(
-            talker, rows, positions, pad=rows[0], sampling=GREEDY, predictor_sampling=GREEDY,
-            min_frames=SPEECH_FRAMES + 1, max_frames=SPEECH_FRAMES,
-        )  # fmt: skip
-        session.finish_text()
-        stream, waiting, sizes = decoder.stream(), [], list(CHUNK_FRAMES)
-        while (codes := session.step()) is not None:
-            waiting.append(codes)
-            if len(waiting) == sizes[0] or session.finish_reason:
-                stream.push(np.stack(waiting, axis=1))
-                waiting, sizes = [], sizes[1:] or sizes
-                first_audio = first_audio or time.perf_counter() - started
-        whole = time.perf_counter() - started
-    return first_audio * 1000, whole * 1000
+def piece_stage(clock: Clock, name: str, decoder: CodeDecoder, codes: np.ndarray) -> Stage:
+    """Measure a piece of codes [K, T] that follows others in a stream."""
+    stream, state = decoder.stream(), StreamState(decoder)
+    step = partial(state.step, codes.shape[1], decoder.stack.beginnings(1))
+    state.cache.extend(codes.shape[1])
+    return clock.stage(name, "piece", partial(stream.push, codes), step=step)
+
+
+def first_audio_stages(clock: Clock, speak: Callable[..., tuple[float, ...]]) -> list[Stage]:
+    """Measure the first sound of a reply: of the first in this process, and of later ones, with what it is made of.
+
+    `speak` returns what _speak does for a number of frames.
+    """
+    from omni_rt.benchmark.model import Stage
+
+    clock.device.settle()
+    clock.device.synchronize()
+    cold = speak(frames=1)
+    speak(frames=sum(CHUNK_FRAMES[:4]))
+    warm = [speak(frames=1) for _ in range(WARM_REPLIES)]
+    prompt, frame, sound = (median(times) for times in list(zip(*warm, strict=True))[:3])
+    return [
+        Stage("first audio, first in the process", "reply", cold[2]),
+        Stage("of it until the prompt is issued", "reply", cold[0]),
+        Stage("of it until the first frame", "reply", cold[1]),
+        Stage("first audio, later", "reply", sound),
+        Stage("of it until the prompt is issued", "reply", prompt),
+        Stage("of it until the first frame", "reply", frame),
+    ]
+
+
+def _speak(
+    talker: TtsTalker, decoder: CodecDecoder, rows: np.ndarray, positions: np.ndarray, *, frames: int
+) -> tuple[float, ...]:
+    """Speak so many frames behind a prompt [T, N]; return milliseconds from its start.
+
+    Until the prompt is issued, the first frame is there, the first samples are there, and the last.
+    """
+    started = time.perf_counter()
+    session = TalkerSession(
+        talker, rows, positions, pad=rows[0], sampling=SAMPLED, predictor_sampling=SAMPLED,
+        min_frames=frames + 1, max_frames=frames,
+    )  # fmt: skip
+    session.finish_text()
+    moments = [time.perf_counter()]
+    stream, sizes = decoder.stream(), list(CHUNK_FRAMES)
+    waiting: list[np.ndarray] = []
+    while (codes := session.step()) is not None:
+        if not waiting and len(moments) == 1:
+            moments.append(time.perf_counter())
+        waiting.append(codes)
+        if len(waiting) == sizes[0] or session.finish_reason:
+            stream.push(np.stack(waiting, axis=1))
+            waiting, sizes = [], sizes[1:] or sizes
+            if len(moments) == 2:
+                moments.append(time.perf_counter())
+    moments.append(time.perf_counter())
+    return tuple(1000 * (moment - started) for moment in moments)
