@@ -62,7 +62,9 @@ class AudioOutput:
 class Timings:
     """How long a reply took, in the units that the names say; None for what did not happen.
 
-    `rtf` is processing time over length of the audio; `peak_memory_bytes` sums the devices' ledgers.
+    `rtf` is processing time over length of the audio; `peak_memory_bytes` sums the devices' ledgers. On the way to
+    `first_audio_ms` lie `prompt_ms`, when the prompt of what speaks was issued, and `first_frame_ms`, when the codes of
+    the first frame were there; the rest is their decoding. All count from the start of the reply.
     """
 
     load_s: float | None = None
@@ -71,6 +73,8 @@ class Timings:
     tokens_per_s: float | None = None
     rtf: float | None = None
     peak_memory_bytes: int = 0
+    prompt_ms: float | None = None
+    first_frame_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ def test_a_seed_repeats_a_sampled_spoken_reply(omni: OmniOrchestrator, reference
     messages = messages_of(reference, "text")
     sampling = Sampling(temperature=1.2, top_k=30, top_p=0.9)
     first = omni.chat(messages, speech=True, max_new_tokens=8, sampling=sampling, seed=11)
+    omni.prepare()
     again = omni.chat(messages, speech=True, max_new_tokens=8, sampling=sampling, seed=11)
     assert first.token_ids == again.token_ids
     np.testing.assert_array_equal(first.codes, again.codes)

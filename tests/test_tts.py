@@ -58,6 +58,18 @@ def test_a_stream_yields_what_generate_returns(custom: TextToSpeech) -> None:
     assert len(speech.audio) == 1920 * speech.codes.shape[1]
 
 
+def test_preparing_changes_nothing_that_is_spoken(custom: TextToSpeech, base: TextToSpeech) -> None:
+    options: dict[str, Any] = {"max_frames": 4, "seed": 3}
+    before = custom.generate("hello world", **options)
+    custom.prepare()
+    base.prepare()
+    speech = custom.generate("hello world", **options)
+    np.testing.assert_array_equal(speech.audio, before.audio)
+    times = speech.timings
+    assert times.prompt_ms is not None and times.first_frame_ms is not None and times.first_audio_ms is not None
+    assert 0 < times.prompt_ms < times.first_frame_ms < times.first_audio_ms
+
+
 def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(custom: TextToSpeech) -> None:
     options: dict[str, Any] = {"max_frames": 12, "sampling": GREEDY, "seed": 1}
     expected = custom.generate("hello world", **options)

@@ -25,6 +25,7 @@ def converse(omni: Any, state: State, how: Answering) -> None:
         import readline  # noqa: F401 (gives input() a history)
 
         how.report.note("/help lists the commands, /exit leaves")
+        omni.prepare(speech=how.speech)
     messages: list[dict[str, Any]] = []
     replies = 0
     while True:

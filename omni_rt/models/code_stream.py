@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from omni_rt.devices.device import Device
 
 RECORDED_FRAMES = 8
-"""Most frames of a piece that is recorded: a recording keeps 5 MB a frame in the releases, and encoding longer pieces
-afresh takes less time than they take on a GPU."""
+"""Most frames of a piece that is recorded: a recording keeps 5 MB a frame in the releases, and longer pieces keep a GPU
+busy for longer than it takes to encode them afresh."""
 
 
 class CodeSizes(Protocol):
@@ -66,12 +66,9 @@ class CodeDecoder(ABC):
 
     def stream(self) -> CodeStream:
         """Open a stream: `push` codes [K, T] and get the samples that they complete."""
-        return self._open()[0]
-
-    def _open(self) -> tuple[CodeStream, StreamState]:
         state = self._idle.pop() if self._idle else StreamState(self)
         state.clear()
-        stream = CodeStream(
+        return CodeStream(
             state.decode,
             codebooks=self.sizes.codebooks,
             entries=self.sizes.codebook_size,
@@ -79,7 +76,6 @@ class CodeDecoder(ABC):
             skip=state.skip,
             end=partial(self._idle.append, state),
         )
-        return stream, state
 
     def prepare(self, lengths: Sequence[int]) -> None:
         """Make all that a stream of pieces of these lengths needs, one piece after the other.
@@ -89,8 +85,7 @@ class CodeDecoder(ABC):
         """
         if not self.device.records_pieces:
             lengths = lengths[:1]
-        stream, state = self._open()
-        state.expect(lengths)
+        stream = self.stream()
         for length in lengths:
             stream.push(np.zeros((self.sizes.codebooks, length), np.int32))
         stream.finish()
@@ -106,8 +101,7 @@ class StreamState:
         self._decoder = decoder
         self._codes = device.zeros((decoder.chunk, decoder.sizes.codebooks), "i32")
         self._positions = device.zeros((decoder.chunk, 1))
-        self._replayed = device.capture(self._step)
-        self._came: set[tuple[int, tuple[bool, ...]]] = set()
+        self._replayed = device.capture(self.step)
 
     def clear(self) -> None:
         """Begin another stream."""
@@ -116,20 +110,11 @@ class StreamState:
 
     def decode(self, frames: np.ndarray) -> Tensor | None:
         """Return the samples [S, 1] that the next codes int32 [T <= chunk, K] complete, until the next call."""
-        key = self._key(len(frames), self.cache.count)
+        key = len(frames), self._decoder.stack.beginnings(self.cache.count)
         self._take(frames)
-        if key in self._came and len(frames) <= RECORDED_FRAMES and self._decoder.device.records_pieces:
-            return self._replayed(*key)  # type: ignore[no-any-return]
-        self._came.add(key)
-        return self._step(*key)
-
-    def expect(self, lengths: Sequence[int]) -> None:
-        """Let pieces of these lengths, one after the other in a new stream, be recorded as soon as they come."""
-        self._came.update(self._key(length, sum(lengths[:i])) for i, length in enumerate(lengths))
-
-    def _key(self, count: int, behind: int) -> tuple[int, tuple[bool, ...]]:
-        """Return what tells steps of `count` frames behind others apart."""
-        return count, self._decoder.stack.beginnings(behind)
+        recorded = len(frames) <= RECORDED_FRAMES and self._decoder.device.records_pieces
+        samples: Tensor | None = (self._replayed if recorded else self.step)(*key)
+        return samples
 
     def skip(self, frames: np.ndarray) -> None:
         """Take the next codes int32 [T, K] without their samples: the stack runs only where later ones depend on it."""
@@ -152,7 +137,8 @@ class StreamState:
     def _hidden(self, count: int) -> Tensor:
         return self._decoder.hidden(self._codes[:count], self._positions[:count], self.cache, self.tails)
 
-    def _step(self, count: int, begins: tuple[bool, ...]) -> Tensor | None:
+    def step(self, count: int, begins: tuple[bool, ...]) -> Tensor | None:
+        """Do what `decode` does with `count` frames that lie on the device; see WaveformStack for `begins`."""
         return self._decoder.stack(self._hidden(count), self.tails, begins)
 
 

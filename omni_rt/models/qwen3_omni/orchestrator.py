@@ -28,7 +28,7 @@ from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
 from omni_rt.models.qwen3_omni.inputs import encode_prompt
 from omni_rt.models.qwen3_omni.processor import Message, Processor
-from omni_rt.models.qwen3_omni.speech import SpeechStage
+from omni_rt.models.qwen3_omni.speech import CHUNK_FRAMES, SpeechStage
 from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
@@ -200,6 +200,7 @@ class OmniOrchestrator:
         clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
         speech = self._speech(voice, sampling, seed, max_frames)
+        speech.clock = clock
         prompt = self.processor.prompt([{"role": "user", "content": text}])
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
         prefill = self._components.thinker.prefill(inputs, states=True)
@@ -212,6 +213,20 @@ class OmniOrchestrator:
             yield AudioChunk(samples, speech.sample_rate)
         timings = clock.timings(self.devices.values())
         yield Done(Speech(_join(chunks), speech.sample_rate, speech.codes, speech.finish_reason, seed, timings))
+
+    def prepare(self, *, speech: bool = True) -> None:
+        """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
+
+        It takes about as long as that reply would take longer; call it while nobody waits.
+        """
+        speech = speech and self.talker is not None
+        if speech and isinstance(self.vocoder, Code2Wav):
+            self.vocoder.prepare(CHUNK_FRAMES)
+        greeting = [{"role": "user", "content": "Good morning."}]
+        for event in self.stream(greeting, speech=speech, max_new_tokens=8, seed=0):
+            if isinstance(event, AudioChunk):
+                break
+        self.clear_kv_cache()
 
     def clear_kv_cache(self) -> None:
         """Forget what earlier calls left in the caches."""
@@ -238,6 +253,7 @@ class OmniOrchestrator:
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
         prefill = thinker.prefill(inputs, states=speech is not None)
         if speech is not None:
+            speech.clock = clock
             speech.start(prompt, prefill.embeddings, prefill.hidden)
         picks = sampling or defaults.thinker
         text = StreamDecoder(self.processor.tokenizer)

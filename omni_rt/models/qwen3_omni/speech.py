@@ -26,9 +26,10 @@ from omni_rt.results import FinishReason
 from omni_rt.sampling import Sampling
 
 if TYPE_CHECKING:
+    from omni_rt.clock import ReplyClock
     from omni_rt.models.qwen3_omni.components import Components
 
-CHUNK_FRAMES = (4, 8, 16, 25)
+CHUNK_FRAMES = (1, 2, 4, 8, 16, 25)
 """Frames that are decoded together: few at first, so that sound starts early, then more, which costs less."""
 
 
@@ -37,6 +38,7 @@ class SpeechStage:
 
     `sampling` None means the checkpoint's defaults; otherwise it holds for the Talker and the code predictor, but for
     the repetition penalty, which is the Talker's only when `own_penalty` says so. `vocoder` None means Code2Wav.
+    `clock`, where it is set, notes what the first sound is made of.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class SpeechStage:
         self._guard: Guard | None = None
         self._ran_away = False
         self._chunks = 0
+        self.clock: ReplyClock | None = None
 
     def start(self, prompt: Prompt, embeddings: np.ndarray, hidden: np.ndarray) -> None:
         """Take the prompt and the Thinker's states of all its rows [P, M]."""
@@ -164,6 +167,8 @@ class SpeechStage:
             seed=self._seed,
             max_frames=self._max_frames,
         )
+        if self.clock is not None:
+            self.clock.prompt()
         self._session.push_text(prompt.trailing[:-1])
 
     def _drain(self) -> Iterator[np.ndarray]:
@@ -174,6 +179,8 @@ class SpeechStage:
             if codes is None:
                 return
             self._frames.append(codes)
+            if self.clock is not None:
+                self.clock.frame()
             if self._guard is not None and self._guard.runs_away(self._frames, self._heard, self.sample_rate):
                 self._ran_away = True
                 del self._frames[max(self._decoded, self._guard.trimmed(len(self._frames))) :]

@@ -38,8 +38,11 @@ from omni_rt.voice import Voice
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
 
-CHUNK_FRAMES = (2, 4, 8, 16, 25)
+CHUNK_FRAMES = (1, 2, 4, 8, 16, 25)
 """Frames that are decoded together: few at first, so that sound starts early, then more, which costs less."""
+
+PREPARING = "Good morning."
+"""What is spoken to nobody before the first reply."""
 
 SHORTEST_REFERENCE, LONGEST_REFERENCE = 1.0, 60.0
 """Seconds of a reference that are taken; 3 to 15 serve best."""
@@ -177,11 +180,13 @@ class TextToSpeech:
         sizes = list(CHUNK_FRAMES)
         for piece in pieces:
             session, guard = self._begin(piece, manner, max_frames, samplings, seed)
+            clock.prompt()
             spoken: list[np.ndarray] = []
             decoded = 0
             runaway = False
             while not runaway and (codes := session.step()) is not None:
                 spoken.append(codes)
+                clock.frame()
                 if len(spoken) - decoded >= sizes[0]:
                     chunks.append(stream.push(np.stack(spoken[decoded:], axis=1)))
                     decoded = len(spoken)
@@ -243,6 +248,17 @@ class TextToSpeech:
         session.push_text(prompt.trailing)
         session.finish_text()
         return session, Guard(len(request.target_ids))
+
+    def prepare(self) -> None:
+        """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
+
+        It takes about as long as that reply would take longer; call it while nobody waits.
+        """
+        self.codec.decoder.prepare(CHUNK_FRAMES)
+        base = self.config.kind == "base"
+        voice = Voice(np.zeros(self.config.talker.width, np.float32)) if base else None
+        for _ in self.stream(PREPARING, voice=voice, max_frames=2, seed=0):
+            pass
 
     # What a variant can do --------------------------------------------------------------------------------------
 
