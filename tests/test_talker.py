@@ -14,9 +14,11 @@ from omni_rt.errors import InputError
 from omni_rt.models import talker as talker_module
 from omni_rt.models.qwen3_omni.talker import Talker
 from omni_rt.models.qwen3_omni.talker_layout import talker_layout
+from omni_rt.models.talker import TalkerSession
 from omni_rt.sampling import Sampling
 from tests.reference import Reference, assert_close
 from tests.talkers import (
+    GREEDY,
     SCENARIOS,
     WHOLE,
     embed,
