@@ -166,8 +166,9 @@ def test_speech_that_never_ends_is_cut_and_flagged(omni: OmniOrchestrator, monke
     monkeypatch.setattr(talker, "_suppressed", endless)
     *_, done = omni.read("hello", seed=0)
     assert isinstance(done, Done) and isinstance(done.reply, Speech)
-    assert done.reply.finish_reason == "runaway" and done.reply.codes.shape[1] == 6
-    assert len(done.reply.audio) == omni.code2wav.config.samples(6)
+    frames = done.reply.codes.shape[1]  # what was heard before it was noticed is kept
+    assert done.reply.finish_reason == "runaway" and 6 <= frames < 12
+    assert len(done.reply.audio) == omni.code2wav.config.samples(frames)
 
 
 def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:
