@@ -108,7 +108,7 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
         _speak(talker, decoder, rows[:32], positions[:, :32], frames=SPEECH_FRAMES)[-1],
         SPEECH_FRAMES / 12.5,
     )
-    measured.append(Stage(f"speech of {seconds:.0f} s (RTF {whole / 1000 / seconds:.3f})", "reply", whole))
+    measured.append(Stage(f"speech of {seconds:.0f} s (RTF {whole / 1000 / seconds:.3f})", "text", whole))
     return measured
 
 
@@ -134,12 +134,12 @@ def first_audio_stages(clock: Clock, speak: Callable[..., tuple[float, ...]]) ->
     warm = [speak(frames=1) for _ in range(WARM_REPLIES)]
     prompt, frame, sound = (median(times) for times in list(zip(*warm, strict=True))[:3])
     return [
-        Stage("first audio, first in the process", "reply", cold[2]),
-        Stage("of it until the prompt is issued", "reply", cold[0]),
-        Stage("of it until the first frame", "reply", cold[1]),
-        Stage("first audio, later", "reply", sound),
-        Stage("of it until the prompt is issued", "reply", prompt),
-        Stage("of it until the first frame", "reply", frame),
+        Stage("first audio, first in the process", "start", cold[2]),
+        Stage("of it until the prompt is issued", "start", cold[0]),
+        Stage("of it until the first frame", "start", cold[1]),
+        Stage("first audio, later", "start", sound),
+        Stage("of it until the prompt is issued", "start", prompt),
+        Stage("of it until the first frame", "start", frame),
     ]
 
 
