@@ -125,7 +125,7 @@ def decode_calls() -> list[dict[str, Any]]:
 
 
 @op(
-    "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> y[T, H, D]",
+    "q[T, H, D], k[S, G, D]:float, v[S, G, D]:float, length[1]:i32 -> y[T, H, D]",
     kernels=[
         *_prefill("attention_prefill", {}),
         *_prefill("attention_f16_prefill", F16),

@@ -5,7 +5,7 @@ compute the same thing on a GPU. Parity tests, shader lint, microbenchmarks, the
 
 Signature grammar: `"x[T, K], w[N, K]:weight -> y[T, N]"`. An extent is a symbol, a number, or (inputs) a number times a
 symbol, or (outputs) any expression of symbols and attributes. The dtype follows a colon and is f32 when left out:
-`i32`; `weight` = f32, f16 or q8_0; `cache` = f32 or f16.
+`i32`; `weight` = f32, f16 or q8_0; `float` = f32 or f16.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DTYPE_CLASSES: dict[str, tuple[str, ...]] = {
     "f32": ("f32",),
     "i32": ("i32",),
     "weight": ("f32", "f16", "q8_0"),
-    "cache": ("f32", "f16"),
+    "float": ("f32", "f16"),
 }
 
 TABLE: dict[str, Op] = {}

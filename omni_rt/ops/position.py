@@ -107,7 +107,7 @@ def rope(x: Any, table: Any) -> Any:
 
 
 @op(
-    "k[T, G, D], v[T, G, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32 ->",
+    "k[T, G, D], v[T, G, D], cache_k[S, G, D]:float, cache_v[S, G, D]:float, length[1]:i32 ->",
     mutates=("cache_k", "cache_v"),
     kernels=[
         Kernel("kv_append", uniforms=("T", "S", "G", "D"), grid=lambda c, v: lanes(c.T * c.G * c.D)),
@@ -132,7 +132,7 @@ def kv_append(k: Any, v: Any, cache_k: Any, cache_v: Any, length: Any) -> None:
 
 
 @op(
-    "qkv[T, M], table[T, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32 -> q[T, M // D - 2 * G, D]",
+    "qkv[T, M], table[T, D], cache_k[S, G, D]:float, cache_v[S, G, D]:float, length[1]:i32 -> q[T, M // D - 2 * G, D]",
     mutates=("cache_k", "cache_v"),
     kernels=[
         Kernel("rope_append", uniforms=("T", "M", "S", "G", "D"), grid=lambda c, v: lanes(c.T * c.M // 2)),
@@ -161,7 +161,7 @@ def rope_append(qkv: Any, table: Any, cache_k: Any, cache_v: Any, length: Any) -
 
 
 @op(
-    "qkv[T, M], q_norm[D], k_norm[D], table[T, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32"
+    "qkv[T, M], q_norm[D], k_norm[D], table[T, D], cache_k[S, G, D]:float, cache_v[S, G, D]:float, length[1]:i32"
     " -> q[T, M // D - 2 * G, D]",
     mutates=("cache_k", "cache_v"),
     kernels=[

@@ -47,7 +47,7 @@ def _merge_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> Mapping
 
 
 @op(
-    "q[T, H, D], k[S, G, D]:cache, v[S, G, D]:cache, length[1]:i32 -> sums[T, H, parts, D], stats[T, H, parts, 2]",
+    "q[T, H, D], k[S, G, D]:float, v[S, G, D]:float, length[1]:i32 -> sums[T, H, parts, D], stats[T, H, parts, 2]",
     kernels=[
         *run_kernels("attention_parts", UNIFORMS, _grid, {}),
         *run_kernels("attention_f16_parts", UNIFORMS, _grid, F16),

@@ -15,7 +15,7 @@ from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
 from omni_rt.tensor import Tensor
 
 SIGNATURE = (
-    "qkv[T, M], q_norm[D], k_norm[D], table[T, D], cache_k[S, G, D]:cache, cache_v[S, G, D]:cache, length[1]:i32 -> "
+    "qkv[T, M], q_norm[D], k_norm[D], table[T, D], cache_k[S, G, D]:float, cache_v[S, G, D]:float, length[1]:i32 -> "
 )
 UNIFORMS = ("S", "G", "D", "H", "epsilon", "scale", "window")
 F16 = {"cache_k": "f16", "cache_v": "f16"}
