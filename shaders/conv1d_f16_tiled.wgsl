@@ -3,7 +3,7 @@
 //   w [N, J, I] f16; b [N] f32; y [U, N] f32
 // work: workgroup (i, k) computes 4 * LANES_N * NB columns of 1024 / LANES_N * MB rows; see lib/product_tiled
 // tune: LANES_N lanes along the columns, MB and NB vec4 of rows and columns per lane
-// lib: product_tiled, conv1d_rows, stream_quad, quad_f16
+// lib: product_tiled, conv1d_rows, conv1d_quad, stream_quad, quad_f16
 
 struct Params {
   T: u32, C: u32, P: u32, N: u32, J: u32, I: u32, stride: u32, dilation: u32, right: u32
@@ -19,11 +19,6 @@ struct Params {
 const LANES_N: u32 = 16u; // tune
 const MB: u32 = 2u; // tune
 const NB: u32 = 1u; // tune
-
-fn gather_quad(u: u32, q: u32) -> vec4<f32> {
-  let tap = q / (params.I / 4u);
-  return stream_quad(u * params.stride + tap * params.dilation, q - tap * (params.I / 4u));
-}
 
 fn finish_quad(u: u32, n: u32, values: vec4<f32>) {
   y[(u * params.N + n) / 4u] = values + b[n / 4u];

@@ -5,7 +5,7 @@
 //   y [U, N] f32
 // work: workgroup (i, k) computes ROWS columns of COLS output rows; see lib/product_skinny
 // tune: COLS output rows and ROWS weight rows per workgroup, at most 64 together
-// lib: product_skinny, conv1d_rows, stream_quad, quad_f16, sine_squared
+// lib: product_skinny, conv1d_rows, conv1d_quad, stream_quad, quad_f16, sine_squared
 
 struct Params {
   T: u32, C: u32, P: u32, N: u32, J: u32, I: u32, stride: u32, dilation: u32, right: u32
@@ -22,11 +22,6 @@ struct Params {
 
 const COLS: u32 = 4u; // tune
 const ROWS: u32 = 8u; // tune
-
-fn gather_quad(u: u32, q: u32) -> vec4<f32> {
-  let tap = q / (params.I / 4u);
-  return stream_quad(u * params.stride + tap * params.dilation, q - tap * (params.I / 4u));
-}
 
 fn finish(u: u32, n: u32, value: f32) {
   let v = value + b[n];

@@ -6,7 +6,7 @@ came before within it. So a streamed and a whole run are the same op.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -36,8 +36,14 @@ Shape = Callable[[Call], tuple[int, int]]
 """Output rows and columns of a call, as the matrix product that a convolution is."""
 
 
-def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[[Call], bool]) -> tuple[Kernel, ...]:
-    """Return the kernels of a convolution, the first that takes a call serves it.
+def _wide_kernels(
+    name: str,
+    uniforms: tuple[str, ...],
+    shape: Shape,
+    wide: Callable[[Call], bool],
+    dtypes: Sequence[str] = DTYPE_CLASSES["weight"],
+) -> list[Kernel]:
+    """Return the kernels of a convolution for calls that are `wide`, by the dtypes of w; the first that takes one runs.
 
     `wide` says that the window of an output is made of whole vec4, of one group.
     """
@@ -57,18 +63,24 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
         lanes = variant["LANES_N"]
         return cdiv(columns, 4 * lanes * variant["NB"]), cdiv(rows, 1024 // lanes * variant["MB"]), 1
 
-    def direct_grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
-        return min(cdiv(prod(shape(call)), 256), GRID_LIMIT), 1, 1
-
     kernels = []
-    for dtype in DTYPE_CLASSES["weight"]:
+    for dtype in dtypes:
         weight = {"w": dtype}
         kernels += [
             Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, SKINNY),
             Kernel(f"{name}_{dtype}_tiled", uniforms, tiled_grid, weight, tiled, TILED),
-            Kernel(f"{name}_{dtype}_direct", uniforms, direct_grid, weight),
         ]
-    return tuple(kernels)
+    return kernels
+
+
+def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[[Call], bool]) -> list[Kernel]:
+    """Return the kernels of a convolution, the first that takes a call serves it; `wide` as in _wide_kernels."""
+
+    def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
+        return min(cdiv(prod(shape(call)), 256), GRID_LIMIT), 1, 1
+
+    direct = [Kernel(f"{name}_{dtype}_direct", uniforms, grid, {"w": dtype}) for dtype in DTYPE_CLASSES["weight"]]
+    return _wide_kernels(name, uniforms, shape, wide) + direct
 
 
 def _few() -> list[Kernel]:
@@ -98,6 +110,10 @@ def _conv1d_shape(call: Call) -> tuple[int, int]:
     return rows, call.N
 
 
+def _conv1d_wide(call: Call) -> bool:
+    return bool(call.I == call.C and call.I % 4 == 0)
+
+
 def _conv2d_shape(call: Call) -> tuple[int, int]:
     rows = (call.H + 2 * call.pad - call.J) // call.stride + 1
     columns = (call.W + 2 * call.pad - call.L) // call.stride + 1
@@ -125,10 +141,7 @@ def _framed(**call: int) -> dict[str, int]:
 
 @op(
     "x[T, C], tail[P, C], w[N, J, I]:weight, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
-    kernels=(
-        *_few(),
-        *_kernels("conv1d", CONV1D_UNIFORMS, _conv1d_shape, wide=lambda c: c.I == c.C and c.I % 4 == 0),
-    ),
+    kernels=_few() + _kernels("conv1d", CONV1D_UNIFORMS, _conv1d_shape, _conv1d_wide),
     natives=(
         *_minimal("conv1d", ("T", "C", "N", "dilation", "frame"), _seven_taps),
         *by_weight("conv1d", *CONV1D_UNIFORMS, "as_rows"),
@@ -212,11 +225,10 @@ def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[st
 
 
 @op(
-    "x[T, C], tail[P, C], w[N, J, I]:weight, b[N], frequency[N], amplitude[N]"
+    "x[T, C], tail[P, C], w[N, J, I]:float, b[N], frequency[N], amplitude[N]"
     " -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
-    kernels=_kernels("conv1d_snake", CONV1D_UNIFORMS, _conv1d_shape, wide=lambda c: c.I == c.C and c.I % 4 == 0),
+    kernels=_wide_kernels("conv1d_snake", CONV1D_UNIFORMS, _conv1d_shape, _conv1d_wide, DTYPE_CLASSES["float"]),
     domain=(
-        {"T": 33, "C": 5, "P": 6, "N": 5, "J": 7, "I": 1, "stride": 1, "dilation": 1, "right": 0},
         {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
         {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
     ),
@@ -249,11 +261,13 @@ def conv1d_snake(
 def conv1d_activated(
     x: Tensor, tail: Tensor, w: Tensor, b: Tensor, activation: tuple[Tensor, Tensor], **rule: int
 ) -> Tensor:
-    """Return conv1d(x, tail, w, b) behind a snake of (frequency, amplitude): on a GPU in one step.
+    """Return snake(conv1d(x, tail, w, b)), the snake of (frequency, amplitude): on a GPU in one step.
 
-    `rule` are attributes of conv1d.
+    w is f32 or f16; odd widths and groups, which no released model has here, take two steps. `rule` are attributes of
+    conv1d.
     """
-    if x.device.kind == "wgpu":
+    outputs, _, inputs = w.shape
+    if x.device.kind == "wgpu" and inputs == x.shape[1] and inputs % 4 == outputs % 4 == 0:
         rule.pop("frame", None)
         y: Tensor = conv1d_snake(x, tail, w, b, *activation, **rule)
         return y
