@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -191,6 +192,31 @@ def test_mapped_weights_are_not_copied(tmp_path: Path) -> None:
         weight = device.weight(mapped, "f32")
         assert np.shares_memory(weight.planes[0], mapped) == (offset == 8)
         np.testing.assert_allclose(ops.matmul(x, weight).numpy(), values[:2] @ values.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how often a thread has slept")
+def test_every_worker_of_a_new_pool_takes_part() -> None:
+    """However long it takes to start them all: the first task wakes those that went to sleep meanwhile."""
+    before = sleeps()
+    device = CpuDevice(threads=64)
+    x, w = device.tensor(np.ones((256, 256), np.float32)), device.weight(np.ones((256, 256), np.float32), "f32")
+    time.sleep(0.2)
+    asleep = {thread: count for thread, count in sleeps().items() if thread not in before}
+    assert len(asleep) == 63
+    ops.matmul(x, w)
+    deadline = time.monotonic() + 10
+    while any(sleeps()[thread] == count for thread, count in asleep.items()):
+        assert time.monotonic() < deadline, "a worker was not woken"
+        time.sleep(0.05)
+
+
+def sleeps() -> dict[str, int]:
+    """Return how often each thread of this process went to sleep."""
+    counts = {}
+    for thread in Path("/proc/self/task").iterdir():
+        lines = (thread / "status").read_text().splitlines()
+        counts[thread.name] = next(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+    return counts
 
 
 def test_two_devices_run_at_once() -> None:

@@ -1,10 +1,10 @@
 /* The thread pool: persistent workers that share the chunks of one task at a time.
  *
  * Each thread claims the chunks of its share by an atomic counter, and then those that others have left, so a worker
- * whose core was taken away delays only the chunk it holds, and the caller never waits for a worker that has not joined. When long delays come together, one worker fewer takes part for
- * a while: another process wants its core, and waiting out that one's time slices would cost more than the worker gives.
- * Workers spin for a bounded time after a task, because the next one usually follows within microseconds, and then sleep
- * on a condition variable.
+ * whose core was taken away delays only the chunk it holds, and the caller never waits for a worker that has not joined.
+ * When long delays come together, one worker fewer takes part for a while: another process wants its core, and waiting
+ * out that one's time slices would cost more than the worker gives. Workers spin for a bounded time after a task, because
+ * the next one usually follows within microseconds, and then sleep on a condition variable.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -297,6 +297,7 @@ omni_pool *omni_pool_new(int threads, const char *level) {
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->back, NULL);
     pthread_cond_init(&pool->left, NULL);
+    atomic_store(&pool->taking_part, threads); /* before there are workers: one that is not of them sleeps on `back` */
     pool->threads = 1;
     for (int i = 1; i < threads; i++) { /* a system that refuses a thread gets a smaller pool */
         worker_t *worker = &pool->workers[i];
