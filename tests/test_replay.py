@@ -9,6 +9,7 @@ import pytest
 from wgpu import GPUValidationError
 
 from omni_rt import ops
+from omni_rt.devices import open_device
 from omni_rt.devices import stream as stream_module
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.tensor import Tensor
@@ -104,3 +105,14 @@ def test_an_invalid_step_is_an_error_and_not_the_end(gpu: WebGpuDevice) -> None:
         with pytest.raises(GPUValidationError, match="usage"):
             captured()
     np.testing.assert_array_equal(ops.add(position, position).numpy(), [[0]])
+
+
+def test_a_step_of_a_closed_device_is_an_error_and_not_the_end() -> None:
+    device = open_device("wgpu")
+    state = device.tensor(np.ones((1, 4), np.float32))
+    captured = device.capture(lambda: ops.add(state, state))
+    for _ in range(2):
+        captured()
+    device.close()
+    with pytest.raises(GPUValidationError, match="lost"):
+        captured()

@@ -381,6 +381,7 @@ class WebGpuDevice(Device):
         self.stream.flush()
         self._pool.close()
         self._plans.clear()
+        self.stream.replayer = None  # C would end the process at a replay on a device that is gone
         self._gpu.destroy()
 
     def _create_module(self, name: str, source: str) -> Any:
