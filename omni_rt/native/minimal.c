@@ -303,10 +303,9 @@ static int minimal_run(omni_pool *pool, minimal_job *job) {
 /* conv1d. Uniforms: T, C, N, dilation, frame */
 static int conv1d_minimal_kind(const omni_call *call, omni_pool *pool, weight_kind kind) {
     const omni_value *u = call->uniforms;
-    int scaled = kind == WEIGHT_Q8_0;
-    weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, 7 * u[1].i};
+    weight_rows w = {kind, call->planes[2], NULL, 7 * u[1].i};
     minimal_job job = {.form = seven_taps, .w = w, .t = u[0].i, .c = u[1].i, .n = u[2].i, .dilation = u[3].i,
-                       .frame = u[4].i, .x = call->planes[0], .tail = call->planes[1], .b = call->planes[3 + scaled],
+                       .frame = u[4].i, .x = call->planes[0], .tail = call->planes[1], .b = call->planes[3],
                        .y = call->outputs[0]};
     return minimal_run(pool, &job);
 }
@@ -315,13 +314,12 @@ static int conv1d_minimal_kind(const omni_call *call, omni_pool *pool, weight_ki
 static int conv_transpose1d_minimal_kind(const omni_call *call, omni_pool *pool, weight_kind kind) {
     const omni_value *u = call->uniforms;
     int64_t phases = u[2].i, n = u[3].i;
-    int scaled = kind == WEIGHT_Q8_0;
-    weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, 2 * u[1].i};
+    weight_rows w = {kind, call->planes[2], NULL, 2 * u[1].i};
     float *bias = omni_scratch(pool, 0, (size_t)(phases * n) * sizeof *bias);
     if (!bias)
         return OMNI_NO_MEMORY;
     for (int64_t phase = 0; phase < phases; phase++)
-        memcpy(bias + phase * n, call->planes[3 + scaled], (size_t)n * sizeof *bias);
+        memcpy(bias + phase * n, call->planes[3], (size_t)n * sizeof *bias);
     minimal_job job = {.form = two_taps, .w = w, .t = u[0].i, .c = u[1].i, .n = phases * n, .dilation = 1,
                        .frame = u[4].i, .x = call->planes[0], .tail = call->planes[1], .b = bias, .y = call->outputs[0]};
     return minimal_run(pool, &job);

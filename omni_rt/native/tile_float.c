@@ -7,7 +7,8 @@ enum { PANEL = TILE_VECTORS * LANES };
 /* K is walked in stretches of at most DEPTH. Each starts a sum of its own that is then added to y: a single long one
  * would gather rounding errors of one sign. The stretches depend on K alone and each output has its own sum, so a row
  * has the same bits whatever rows come with it. */
-enum { DEPTH = 128, WIDEST_HEAD = 256, ROW_STRIDE = WIDEST_HEAD + 16 /* not a power of two: the rows of a tile fall into different sets */ };
+enum { DEPTH = 128, WIDEST_HEAD = 256 };
+enum { ROW_STRIDE = WIDEST_HEAD + 16 }; /* not a power of two: the rows of a tile fall into different sets */
 
 /* LANES weights of a row from `at` on, `count` of them there; q8_0 rows are whole vectors within blocks. */
 INLINE vf load_weights(weight_rows w, int64_t at, int64_t count) {
