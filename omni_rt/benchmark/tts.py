@@ -104,10 +104,8 @@ def stages(size: str, clock: Clock, weights: RandomWeights, layers: int | None, 
     for frames in (1, 4, 25):
         codes = random.integers(0, CODEC_DECODER.codebook_size, (CODEC_DECODER.codebooks, frames)).astype(np.int32)
         measured.append(piece_stage(clock, f"codec, {frames} frames", decoder, codes))
-    whole, seconds = (
-        _speak(talker, decoder, rows[:32], positions[:, :32], frames=SPEECH_FRAMES)[-1],
-        SPEECH_FRAMES / 12.5,
-    )
+    seconds = SPEECH_FRAMES / 12.5
+    whole = _speak(talker, decoder, rows[:32], positions[:, :32], frames=SPEECH_FRAMES)[-1]
     measured.append(Stage(f"speech of {seconds:.0f} s (RTF {whole / 1000 / seconds:.3f})", "text", whole))
     return measured
 
