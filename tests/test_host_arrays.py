@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from omni_rt import host_arrays
-from omni_rt.host_arrays import LARGE_PAGE, LEAST, LINE, SLAB, aligned, zeros
+from omni_rt.host_arrays import LARGE_PAGE, LEAST, SLAB, aligned, zeros
 
 SIZES = [0, 1, 100, LEAST - 1, LEAST, LEAST + 1, 3 << 20, SLAB // 2 - 1, SLAB // 2, SLAB + 5]
 
@@ -21,7 +21,7 @@ def test_arrays_have_their_shape_and_large_ones_begin_with_a_line(make, size: in
     array = make((size, 2), np.float16)
     assert array.shape == (size, 2) and array.dtype == np.float16 and array.flags.writeable
     if size and (make is aligned or size * 4 >= LEAST):
-        assert array.ctypes.data % LINE == 0
+        assert array.ctypes.data % 64 == 0
     array[...] = 1
     assert array.all()
 
@@ -55,4 +55,4 @@ def test_a_large_array_begins_with_a_large_page() -> None:
 def test_without_large_pages_numpy_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
     monkeypatch.setattr(host_arrays, "_slabs", None)
-    assert aligned((SLAB,), np.uint8).ctypes.data % LINE == 0 and not zeros((LEAST,), np.float32).any()
+    assert aligned((SLAB,), np.uint8).ctypes.data % 64 == 0 and not zeros((LEAST,), np.float32).any()
