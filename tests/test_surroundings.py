@@ -205,6 +205,26 @@ def test_a_signal_leaves_nothing_half_written_and_others_files_alone(
         assert list(tmp_path.iterdir()) == [others]
 
 
+QUANTISES = """
+import sys, time
+from omni_rt.command import group
+from omni_rt.io.gguf_writer import GgufWriter
+GgufWriter.write = lambda *_: (print("writes", flush=True), time.sleep(60))
+group.run(["quantize", *sys.argv[1:], "-q"])
+"""
+
+
+def test_quantising_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", QUANTISES, str(GOLDENS / "checkpoint"), str(tmp_path)]
+    with signals_heard():
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"writes\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130 and not list(tmp_path.iterdir())
+
+
 def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
     code = "import signal; from omni_rt.command.interrupt import Interrupts; Interrupts().watch(); "
     code += "print(*(signal.getsignal(n) is signal.SIG_IGN for n in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))"
