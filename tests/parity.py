@@ -25,8 +25,9 @@ CANARY_BYTES = 64
 CHUNK = 16
 """Values that share a scale in the kernels that round a row by themselves."""
 
-FLIPPED = Tolerance(nmse=1e-4, peak=0.05)
-"""Error of a kernel whose division differs in the last bit: now and then a value rounds to the next int8."""
+FLIPPED = Tolerance(nmse=2e-5, peak=0.05), Tolerance(nmse=1e-4, peak=0.05)
+"""Error of a kernel whose division differs in the last bit: now and then a value rounds to the next int8, without and
+with spikes, beside which a step is large. Another scale would be 6e-5 off by a hundredth of it."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
     attributes = {name: call.dims[name] for name in case.op.attributes}
     truth_operands = [values.copy() for values in host]
     tolerance = case.kernel.tolerance or case.op.tolerance
-    if case.kernel.int8 and (case.kernel.rounded or case.values == "spiky"):
+    if case.kernel.int8 and not _rounds_products(case.op, case.kernel):
         block = BLOCK if case.kernel.rounded else CHUNK
-        truth_operands[0], tolerance = rounded_to_int8(host[0], block), FLIPPED
+        truth_operands[0], tolerance = rounded_to_int8(host[0], block), FLIPPED[case.values == "spiky"]
     with np.errstate(all="ignore"):
         truth = case.op.body(*truth_operands, **attributes)
     expected = [] if not case.op.outputs else [truth] if len(case.op.outputs) == 1 else list(truth)
