@@ -1,10 +1,10 @@
 // attend_run: the visible keys first + run * part .. of one key head, for the query at row t of REPEAT query heads that
 // read it (or of all, if they are fewer), heads g * REPEAT .., by 256 lanes, 64 keys at a time; all loads of a chunk
 // are issued before any is used, to wait for memory once. What a chunk reads behind a barrier, the next writes only
-// behind another. Scores: 8 lanes share a key, so that they read whole cache
-// lines. Values: a lane owns four elements of D of every SLOTS-th key. The caller declares REPEAT, STEPS, params,
-// key_at, value_at, store_sum (row t * H + h, part, column, sum, total) and store_stats (row, part, peak, total), and
-// takes the libs attention_heads, visible, and attention_rows or attention_step (seen_keys, fill_query).
+// behind another. Scores: 8 lanes share a key, so that they read whole cache lines. Values: a lane owns four elements
+// of D of every SLOTS-th key. The caller declares REPEAT, STEPS, params, key_at, value_at, store_sum (row t * H + h,
+// part, column, sum, total) and store_stats (row, part, peak, total), and takes the libs attention_heads, visible, and
+// attention_rows or attention_step (seen_keys, fill_query).
 
 const SHORTEST_RUN: u32 = 64u;
 const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, for D up to 32 * STEPS
