@@ -3,7 +3,7 @@
 // bindings: x [T, K] f32; g [K] f32; w_q [2 I, K] int8, w_d [2 I, K / 32] f16; h [T, I] f32
 // work: workgroup (i, j, t) computes h[t, (i + j * groups.x) * ITEMS * WG / TEAM ..]; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, int8_gemv, sigmoid
+// lib: int8_row, normed_row, int8_gemv, sigmoid
 
 struct Params { K: u32, I: u32, epsilon: f32 }
 
@@ -19,18 +19,6 @@ const TEAM: u32 = 32u; // tune
 const ITEMS: u32 = 1u; // tune
 const MOST: u32 = 2048u; // tune
 const ROWS: u32 = 2u;
-
-var<private> t: u32;
-
-fn activation(v: u32, seen: f32) -> vec4<f32> {
-  let value = x[t * params.K / 4u + v] * seen;
-  row_squares += dot(value, value);
-  return value * g[v];
-}
-
-fn norm_scale() -> f32 {
-  return inverseSqrt(square_sum() / f32(params.K) + params.epsilon);
-}
 
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   return (row * params.I + item) * (params.K / 16u) + chunk;

@@ -3,7 +3,7 @@
 //   y [T, N] f32
 // work: workgroup (i, j, t) computes weight rows (i + j * groups.x) * ITEMS * WG / TEAM .. for row t; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, int8_gemv
+// lib: int8_row, normed_row, int8_gemv
 
 struct Params { K: u32, N: u32, epsilon: f32, row_start: u32, row_count: u32 }
 
@@ -19,18 +19,6 @@ const TEAM: u32 = 32u; // tune
 const ITEMS: u32 = 1u; // tune
 const MOST: u32 = 2048u; // tune
 const ROWS: u32 = 1u;
-
-var<private> t: u32;
-
-fn activation(v: u32, seen: f32) -> vec4<f32> {
-  let value = x[t * params.K / 4u + v] * seen;
-  row_squares += dot(value, value);
-  return value * g[v];
-}
-
-fn norm_scale() -> f32 {
-  return inverseSqrt(square_sum() / f32(params.K) + params.epsilon);
-}
 
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   return item * (params.K / 16u) + chunk;

@@ -6,7 +6,7 @@
 //   weights [T, top] f32; experts [T, top] i32
 // work: workgroup (i, a, t) ranks the experts and computes h[t, a, i * ITEMS * WG / TEAM ..]; see lib/int8_gemv. E up to 256
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, int8_gemv, sigmoid
+// lib: int8_row, normed_row, int8_gemv, sigmoid
 
 struct Params { K: u32, E: u32, I: u32, epsilon: f32, top: u32, normalise: u32 }
 
@@ -34,18 +34,6 @@ var<workgroup> chosen: array<u32, MOST_CHOSEN>;
 var<workgroup> shares: array<f32, MOST_EXPERTS>; // of those that the weights are measured by
 var<private> slot: u32;
 var<private> expert: u32;
-
-var<private> t: u32;
-
-fn activation(v: u32, seen: f32) -> vec4<f32> {
-  let value = x[t * params.K / 4u + v] * seen;
-  row_squares += dot(value, value);
-  return value * g[v];
-}
-
-fn norm_scale() -> f32 {
-  return inverseSqrt(square_sum() / f32(params.K) + params.epsilon);
-}
 
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   return ((2u * expert + row) * params.I + item) * (params.K / 16u) + chunk;
