@@ -14,6 +14,7 @@ import pytest
 
 import omni_rt
 from omni_rt import Done, InputError, Prompt, Sampling
+from omni_rt.models.code_stream import CodeDecoder
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from omni_rt.turns import Turns
 
@@ -126,6 +127,7 @@ def test_a_closed_model_says_so_whatever_is_asked_of_it(device: str) -> None:
         lambda: next(omni.read("hello")),
         lambda: omni.text_to_speech("hello"),
         lambda: omni.clear_kv_cache(),
+        lambda: omni.prepare(),
         lambda: omni.thinker.forward(prompt),
         lambda: omni.talker.generate(prompt, [1, 2]),  # type: ignore[union-attr]
         lambda: omni.audio_encoder(np.zeros((100, 128), np.float32)),
@@ -153,6 +155,22 @@ def test_a_speaking_model_waits_in_threads_notices_overtaking_and_closes(release
     for used in (speak, lambda: tts.codec.decode(np.zeros((16, 1), np.int32)), lambda: next(tts.stream("hello"))):
         with pytest.raises(InputError, match="closed: load it again"):
             used()
+
+
+def test_preparing_waits_for_the_reply_of_another_thread(
+    omni: OmniOrchestrator, released: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(CodeDecoder, "prepare", lambda *_: begun.set())
+    with omni_rt.load(released / "tiny-0b6-customvoice", device="cpu", context=256) as tts:
+        for model in (omni, tts):
+            begun.clear()
+            with model._turns.taken():
+                preparing = threading.Thread(target=model.prepare)
+                preparing.start()
+                assert not begun.wait(0.2)
+            preparing.join()
+            assert begun.is_set()
 
 
 def test_closing_waits_for_the_reply_of_another_thread() -> None:

@@ -219,14 +219,15 @@ class OmniOrchestrator:
 
         It takes about as long as that reply would take longer; call it while nobody waits.
         """
-        speech = speech and self.talker is not None
-        if speech and isinstance(self.vocoder, Code2Wav):
-            self.vocoder.prepare(CHUNK_FRAMES)
         greeting = [{"role": "user", "content": "Good morning."}]
-        for event in self.stream(greeting, speech=speech, max_new_tokens=8, seed=0):
-            if isinstance(event, AudioChunk):
-                break
-        self.clear_kv_cache()
+        with self._turns.taken():
+            speech = speech and self.talker is not None
+            if speech and isinstance(self.vocoder, Code2Wav):
+                self.vocoder.prepare(CHUNK_FRAMES)
+            for event in self.stream(greeting, speech=speech, max_new_tokens=8, seed=0):
+                if isinstance(event, AudioChunk):
+                    break
+            self.clear_kv_cache()
 
     def clear_kv_cache(self) -> None:
         """Forget what earlier calls left in the caches."""

@@ -254,11 +254,12 @@ class TextToSpeech:
 
         It takes about as long as that reply would take longer; call it while nobody waits.
         """
-        self.codec.decoder.prepare(CHUNK_FRAMES)
         base = self.config.kind == "base"
         voice = Voice(np.zeros(self.config.talker.width, np.float32)) if base else None
-        for _ in self.stream(PREPARING, voice=voice, max_frames=2, seed=0):
-            pass
+        with self._turns.taken():
+            self.codec.decoder.prepare(CHUNK_FRAMES)
+            for _ in self.stream(PREPARING, voice=voice, max_frames=2, seed=0):
+                pass
 
     # What a variant can do --------------------------------------------------------------------------------------
 
