@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from omni_rt import AudioChunk, Done, InputError, ModelFormatError, Sampling, Speech, UnsupportedError, Voice
+from omni_rt.models.code_stream import StreamState
 from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from omni_rt.models.qwen3_tts.text import cut
@@ -68,6 +69,17 @@ def test_preparing_changes_nothing_that_is_spoken(custom: TextToSpeech, base: Te
     times = speech.timings
     assert times.prompt_ms is not None and times.first_frame_ms is not None and times.first_audio_ms is not None
     assert 0 < times.prompt_ms < times.first_frame_ms < times.first_audio_ms
+
+
+def test_streams_that_are_held_on_to_hand_on_what_was_recorded_for_them(custom: TextToSpeech) -> None:
+    """From the last event on: what a stream keeps on the device is made once, not for each that somebody holds."""
+    held = [custom.stream("hello", max_frames=2, seed=seed) for seed in range(2)]
+    states: list[StreamState] = []
+    for events in held:
+        while not isinstance(next(events), Done):
+            pass
+        states.append(custom.codec.decoder._idle[-1])
+    assert states[0] is states[1]
 
 
 def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(custom: TextToSpeech) -> None:

@@ -205,6 +205,7 @@ class TextToSpeech:
                 finish = "runaway"
             elif session.finish_reason == "length" and finish == "stop":
                 finish = "length"
+        stream.finish()
         empty = np.zeros((self.config.talker.codebooks, 0), np.int32)
         yield Done(
             Speech(
