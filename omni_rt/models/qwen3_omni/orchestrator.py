@@ -217,7 +217,8 @@ class OmniOrchestrator:
     def prepare(self, *, speech: bool = True) -> None:
         """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
 
-        It takes about as long as that reply would take longer; call it while nobody waits.
+        That is a reply to a text: the encoders of sound and pictures are left out. It takes about as long as
+        that reply would take longer; call it while nobody waits.
         """
         greeting = [{"role": "user", "content": "Good morning."}]
         with self._turns.taken():
