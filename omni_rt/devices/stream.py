@@ -139,7 +139,8 @@ class Stream:
     def replay(self, recording: Sequence[Dispatch], prepared: Any) -> None:
         """Submit a recording, one compute pass per submission: in pieces when the GPU waits for them, else as one.
 
-        C submits what is prepared, and an invalid dispatch then ends the process. Without (None) it is an error.
+        C submits what is prepared, and an invalid dispatch or a lost device then ends the process. Without (None) both
+        are errors.
         """
         self.flush()
         self.issued += len(recording)
