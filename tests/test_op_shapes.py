@@ -229,3 +229,29 @@ def test_adding_experts_in_one_step_or_two_gives_the_same(gpu: WebGpuDevice, row
     operands = [gpu.weight(array, "f32") if index == 1 else gpu.tensor(array) for index, array in enumerate(values)]
     whole, added = ops.expert_down(*operands).numpy(), ops.add_experts(*operands).numpy()
     np.testing.assert_allclose(added, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("as_rows", [8, 1024])
+@pytest.mark.parametrize(("channels", "outputs", "inputs"), [(8, 12, 8), (8, 6, 8), (6, 8, 6), (8, 8, 1)])
+def test_convolving_and_activating_at_any_width(
+    gpu: WebGpuDevice, channels: int, outputs: int, inputs: int, as_rows: int
+) -> None:
+    rng = np.random.default_rng(channels + outputs + inputs)
+    x, tail, w, b = (
+        normal(rng, 9, channels),
+        normal(rng, 4, channels),
+        normal(rng, outputs, 3, inputs),
+        normal(rng, outputs),
+    )
+    frequency, amplitude = np.abs(normal(rng, outputs)), normal(rng, outputs)
+    got = ops.conv1d_activated(
+        gpu.tensor(x),
+        gpu.tensor(tail),
+        gpu.weight(w, "f32"),
+        gpu.tensor(b),
+        (gpu.tensor(frequency), gpu.tensor(amplitude)),
+        dilation=2,
+        as_rows=as_rows,
+    )
+    exact = [values.astype(np.float64) for values in (x, tail, w, b, frequency, amplitude)]
+    np.testing.assert_allclose(got.numpy(), ops.conv1d_snake.body(*exact, dilation=2), rtol=0, atol=1e-4)
