@@ -67,6 +67,7 @@ def test_a_run_that_was_cut_becomes_the_whole_run(stage: str, tmp_path: Path, mo
             begin(module, "cut", *more, "--rate", "0.5")
         again = begin(module, "cut", *more)
         assert steps == [*range(SAVED_EVERY, STEPS)]
+        assert begin(module, "cut", *more) and not steps, "a run that has ended goes on"
         wanted, got = (torch.load(out / file) for out in (whole, again))
     finally:
         torch.set_num_threads(threads)

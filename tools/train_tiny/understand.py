@@ -108,7 +108,7 @@ def train(arguments: argparse.Namespace) -> None:
             print(f"{step + 1} entropy {entropy:.4f} ctc {ctc:.4f} {pace:.1f} ms a step", flush=True)
             run.save(step + 1)
     runs.write_weights(model, "thinker.", arguments.out / "thinker.pt")
-    result = {"steps": {"made": (step, steps)}, "clean": exact(model, check), "10 dB": exact(model, check, 10.0)}
+    result = {"clean": exact(model, check), "10 dB": exact(model, check, 10.0)}
     (arguments.out / "understand.json").write_text(json.dumps(result, indent=1))
     for name, counted in result.items():
         print(name, summary(counted))
