@@ -19,8 +19,9 @@ SIGNATURE = (
 )
 UNIFORMS = ("S", "G", "D", "H", "epsilon", "scale", "window")
 F16 = {"cache_k": "f16", "cache_v": "f16"}
-ROUNDING = Tolerance(nmse=1e-4, peak=2e-2)
-"""The newest key and value are rounded to f16 before they are read; the reference is not."""
+ROUNDING = Tolerance(nmse=3e-5, peak=2e-2)
+"""The newest key and value are rounded to f16 before they are read; the reference's are not. Where all entries of the
+row are equal, their roundings do not cancel in the score: 1.7e-5 was seen there, below 1e-5 elsewhere."""
 
 PARTS = ((256, 1), (1024, 16), (1 << 31, 32))
 """Runs that the visible positions are cut into, by how many there are at most. One run needs no second dispatch."""
