@@ -13,7 +13,7 @@ import numpy as np
 
 from omni_rt.errors import InputError, ModelFormatError, UnsupportedError
 from omni_rt.io import gguf_checkpoint as form
-from omni_rt.io.files import atomic_write, hold, is_held, read_json
+from omni_rt.io.files import atomic_write, is_held, read_json
 from omni_rt.io.gguf_format import MAX_DIMENSIONS
 from omni_rt.io.gguf_writer import GgufWriter, Planned
 from omni_rt.io.hub import resolve
@@ -111,7 +111,6 @@ def quantize(
         written[component] = target / form.file_name(component, precision)
         metadata = _metadata(source, config, component, precision, lines)
         with atomic_write(written[component]) as path, open(path, "wb") as file:
-            hold(file)
             planned = [Planned(line.target, line.dtype, _stored_shape(line.shape)) for line in lines]
             writer = GgufWriter(file, metadata, planned)
             for line in lines:

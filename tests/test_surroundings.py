@@ -17,7 +17,7 @@ import soundfile
 
 import omni_rt
 from omni_rt.errors import InputError
-from omni_rt.io.files import atomic_write, hold, is_held
+from omni_rt.io.files import atomic_write, is_held
 from omni_rt.results import AudioOutput
 from omni_rt.voice import Voice
 from tests.command_line import QUESTION, ROOT, SHORT, Program, separately, signals_heard
@@ -161,14 +161,25 @@ def test_quantising_into_an_empty_name_or_nothing_is_refused(program: Program, t
 
 
 def test_quantising_removes_what_a_killed_run_left_and_not_what_another_is_writing(tmp_path: Path) -> None:
-    left, written = tmp_path / ".thinker-q8_0-1-a.gguf", tmp_path / ".talker-q8_0-2-b.gguf"
+    left = tmp_path / ".thinker-q8_0-1-a.gguf"
     left.touch()
-    with open(written, "wb") as file:
-        hold(file)
+    with atomic_write(tmp_path / "talker-q8_0.gguf") as written:
         assert is_held(written) and not is_held(left)
         omni_rt.quantize(GOLDENS / "checkpoint", tmp_path, components=["code2wav"])
-    assert written.exists() and not left.exists()
-    assert not is_held(written)
+    assert (tmp_path / "talker-q8_0.gguf").exists() and not left.exists()
+
+
+def test_a_file_is_held_until_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename = tmp_path / "thinker-q8_0.gguf", os.replace
+
+    def renamed(source: Path, name: Path) -> None:
+        assert is_held(source)
+        rename(source, name)
+
+    monkeypatch.setattr(os, "replace", renamed)
+    with atomic_write(target) as path:
+        path.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole" and not is_held(target)
 
 
 # Signals --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from omni_rt.errors import InputError, ModelFormatError
 
@@ -22,20 +22,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
     The file is flushed to the disk before it is renamed, so a reader sees the old file or the whole new one. When the
-    block raises, Ctrl-C included, the temporary file is removed and `path` stays as it was. Raises InputError for an
-    OSError, such as a full disk.
+    block raises, Ctrl-C included, the temporary file is removed and `path` stays as it was. Until then other processes
+    see that it `is_held`. Raises InputError for an OSError, such as a full disk.
     """
     target, temporary = Path(path), None
     try:
         prefix, suffix = f".{target.stem}-{os.getpid()}-", target.suffix
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
-        os.close(handle)
         temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(_permissions(target))
-        os.replace(temporary, target)
+        with _held(handle):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(_permissions(target))
+            os.replace(temporary, target)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -53,12 +53,24 @@ def unfinished(target: Path) -> Iterator[Path]:
     return target.parent.glob(f".{glob.escape(target.stem)}-{os.getpid()}-*{glob.escape(target.suffix)}")
 
 
-def hold(file: IO[bytes]) -> None:
-    """Mark an open file as in use until it is closed or the process ends, for `is_held` of other processes."""
-    with contextlib.suppress(ImportError, OSError):
+@contextlib.contextmanager
+def _held(handle: int) -> Iterator[None]:
+    """Mark an open file as in use for a block, for `is_held` of others, and close it behind that.
+
+    Where no file can be held it is closed before: there, an open one could not be renamed.
+    """
+    try:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        os.close(handle)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_held(path: Path) -> bool:
