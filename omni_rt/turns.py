@@ -1,13 +1,17 @@
-"""One reply at a time: what keeps the replies of one model apart, in one thread and in several."""
+"""One reply at a time: what keeps the replies of one model apart, in one thread and in several, and its end."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any, NoReturn, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from omni_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from omni_rt.devices.device import Device
 
 Event = TypeVar("Event")
 
@@ -55,3 +59,31 @@ class Closed:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(name) if name.startswith("__") else InputError(CLOSED)
+
+
+class LoadedModel:
+    """What a loaded model has in common: it serves by turns, and is closed once, as a context manager by itself."""
+
+    stages: ClassVar[tuple[str, ...]]
+    """The attributes that hold weights."""
+
+    def __init__(self, devices: Mapping[str, Device]) -> None:
+        self.devices = devices
+        self.load_seconds: float | None = None
+        self._turns = Turns()
+
+    def close(self) -> None:
+        """Free the memory of the devices; the model and its stages cannot be used afterwards."""
+        if self._turns.close():
+            for name in self.stages:
+                setattr(self, name, Closed())
+            for device in set(self.devices.values()):
+                device.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

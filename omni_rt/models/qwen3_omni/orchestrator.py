@@ -12,8 +12,7 @@ import secrets
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
 from omni_rt.sampling import Sampling
-from omni_rt.turns import Closed, Turns
+from omni_rt.turns import LoadedModel
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
@@ -44,7 +43,7 @@ TRANSCRIBE = "Transcribe the audio into text."
 """What `transcribe` asks for; a language is named when it is given."""
 
 
-class OmniOrchestrator:
+class OmniOrchestrator(LoadedModel):
     """A loaded Qwen3-Omni model. Use it as a context manager, or call `close` to free the devices' memory.
 
     It makes one reply at a time: calls from several threads wait for each other, and a stream that is read on after
@@ -53,6 +52,8 @@ class OmniOrchestrator:
     `processor`, `audio_encoder`, `vision_encoder`, `thinker`, `talker` and `code2wav` are the stages, each usable
     alone; the last two are None in a model without speech output. `vocoder` is what speaks: `code2wav`, or Griffin-Lim.
     """
+
+    stages = ("audio_encoder", "vision_encoder", "thinker", "talker", "code2wav", "vocoder", "_components")
 
     def __init__(
         self,
@@ -64,10 +65,9 @@ class OmniOrchestrator:
         vocoder: str = "code2wav",
     ) -> None:
         """Put the components together. Raises UnsupportedError when the model cannot speak through `vocoder`."""
+        super().__init__(devices)
         self.directory = directory
         self.config = config
-        self.devices = devices
-        self.load_seconds: float | None = None
         self.processor = Processor(directory, config)
         self.audio_encoder = components.audio_encoder
         self.vision_encoder = components.vision_encoder
@@ -78,7 +78,6 @@ class OmniOrchestrator:
         if vocoder == "griffin-lim" and config.code2wav is not None:
             self.vocoder = GriffinLim(directory, config.code2wav)
         self._components = components
-        self._turns = Turns()
 
     # Conversation -----------------------------------------------------------------------------------------------
 
@@ -118,7 +117,7 @@ class OmniOrchestrator:
     ) -> Iterator[Event]:
         """Answer as `chat` does, piece by piece: TextDelta and AudioChunk as they come, then Done with the reply.
 
-        Closing the iterator cancels the rest.
+        LoadedModel the iterator cancels the rest.
         """
         prompt = self.prompt(messages)
         return self._turns.follow(self._events(prompt, speech, voice, max_new_tokens, sampling, seed))
@@ -320,23 +319,6 @@ class OmniOrchestrator:
     def voices(self) -> list[str]:
         """Return the names of the speakers, the default one first."""
         return [] if self._components.talker is None else self._components.voices()
-
-    def close(self) -> None:
-        """Free the memory of the devices; the model and its stages cannot be used afterwards."""
-        if self._turns.close():
-            closed: Any = Closed()
-            self.audio_encoder = self.vision_encoder = self.thinker = self.talker = self.code2wav = closed
-            self.vocoder = self._components = closed
-            for device in set(self.devices.values()):
-                device.close()
-
-    def __enter__(self) -> OmniOrchestrator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _user_turn(audio: object, text: str | None) -> Message:

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from omni_rt.models.qwen3_tts.text import Framer, cut
 from omni_rt.models.talker import TalkerSession
 from omni_rt.results import AudioChunk, Done, FinishReason, Speech
 from omni_rt.sampling import Sampling
-from omni_rt.turns import Closed, Turns
+from omni_rt.turns import LoadedModel
 from omni_rt.voice import Voice
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class _Manner:
     streaming: bool
 
 
-class TextToSpeech:
+class TextToSpeech(LoadedModel):
     """A loaded Qwen3-TTS model. Use it as a context manager, or call `close` to free the devices' memory.
 
     It makes one speech at a time: calls from several threads wait for each other, and a stream that is read on after
@@ -69,6 +68,8 @@ class TextToSpeech:
 
     `codec` encodes and decodes; `config.kind` says what the variant can do; `sampling` is the checkpoint's own.
     """
+
+    stages = ("codec", "_components")
 
     def __init__(
         self,
@@ -78,16 +79,14 @@ class TextToSpeech:
         devices: Mapping[str, Device],
         defaults: tuple[Sampling, Sampling],
     ) -> None:
+        super().__init__(devices)
         self.directory = directory
         self.config = config
-        self.devices = devices
         self.codec: Codec = components.codec
         self.sampling = defaults[0]
-        self.load_seconds: float | None = None
         self._components = components
         self._defaults = defaults
         self._framer = Framer(Tokenizer.load(directory), config.tokens)
-        self._turns = Turns()
 
     def generate(
         self,
@@ -151,7 +150,7 @@ class TextToSpeech:
     ) -> Iterator[AudioChunk | Done]:
         """Speak a text as `generate` does, piece by piece: AudioChunk from the first frames on, then Done.
 
-        Closing the iterator cancels the rest. Nothing is tried again, as what was delivered cannot be taken back.
+        LoadedModel the iterator cancels the rest. Nothing is tried again, as what was delivered cannot be taken back.
         """
         max_frames = whole("max_frames", max_frames, least=1)
         seed = secrets.randbits(31) if seed is None else whole("the seed", seed)
@@ -369,22 +368,6 @@ class TextToSpeech:
         if self._components.speaker_encoder is None:
             raise UnsupportedError(f"the {self.config.kind} variant has no speaker encoder: use a Base checkpoint")
         return self._components.speaker_encoder(np.asarray(samples, np.float32))
-
-    def close(self) -> None:
-        """Free the memory of the devices; the model cannot be used afterwards."""
-        if self._turns.close():
-            closed: Any = Closed()
-            self.codec = self._components = closed
-            for device in set(self.devices.values()):
-                device.close()
-
-    def __enter__(self) -> TextToSpeech:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _tail(chunks: Sequence[np.ndarray], count: int) -> np.ndarray:
