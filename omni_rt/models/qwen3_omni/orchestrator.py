@@ -117,7 +117,7 @@ class OmniOrchestrator(LoadedModel):
     ) -> Iterator[Event]:
         """Answer as `chat` does, piece by piece: TextDelta and AudioChunk as they come, then Done with the reply.
 
-        LoadedModel the iterator cancels the rest.
+        Closing the iterator cancels the rest.
         """
         prompt = self.prompt(messages)
         return self._turns.follow(self._events(prompt, speech, voice, max_new_tokens, sampling, seed))

@@ -150,7 +150,7 @@ class TextToSpeech(LoadedModel):
     ) -> Iterator[AudioChunk | Done]:
         """Speak a text as `generate` does, piece by piece: AudioChunk from the first frames on, then Done.
 
-        LoadedModel the iterator cancels the rest. Nothing is tried again, as what was delivered cannot be taken back.
+        Closing the iterator cancels the rest. Nothing is tried again, as what was delivered cannot be taken back.
         """
         max_frames = whole("max_frames", max_frames, least=1)
         seed = secrets.randbits(31) if seed is None else whole("the seed", seed)
