@@ -112,3 +112,11 @@ def test_tables_of_another_model_are_refused(
 def test_a_vocoder_of_another_name_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="'code2wav' or 'griffin-lim'"):
         omni_rt.load("tiny", device="cpu", vocoder="griffin")
+
+
+def test_preparing_speaks_two_frames_and_not_the_whole_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    monkeypatch.setattr(GriffinLim, "speech", lambda _, mels: heard.append(len(mels)) or np.zeros(0, np.float32))
+    with omni_rt.load("tiny", device="cpu", context=256, vocoder="griffin-lim") as omni:
+        omni.prepare()
+    assert heard == [2 * FRAME // HOP]

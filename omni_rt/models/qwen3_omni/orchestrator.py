@@ -224,7 +224,7 @@ class OmniOrchestrator(LoadedModel):
             speech = speech and self.talker is not None
             if speech and isinstance(self.vocoder, Code2Wav):
                 self.vocoder.prepare(CHUNK_FRAMES)
-            for event in self.stream(greeting, speech=speech, max_new_tokens=8, seed=0):
+            for event in self._events(self.prompt(greeting), speech, None, 8, None, 0, max_frames=2):
                 if isinstance(event, AudioChunk):
                     break
             self.clear_kv_cache()
@@ -244,12 +244,14 @@ class OmniOrchestrator(LoadedModel):
         max_new_tokens: int | None,
         sampling: Sampling | None,
         seed: int | None,
+        *,
+        max_frames: int | None = None,
     ) -> Generator[Event, None, None]:
         clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
         defaults = self.config.generation
         limit = defaults.max_new_tokens if max_new_tokens is None else whole("max_new_tokens", max_new_tokens, least=0)
-        speech = self._speech(voice, sampling, seed) if speaking else None
+        speech = self._speech(voice, sampling, seed, max_frames) if speaking else None
         thinker = self._components.thinker
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
         prefill = thinker.prefill(inputs, states=speech is not None)
