@@ -171,6 +171,15 @@ def test_speech_that_never_ends_is_cut_and_flagged(omni: OmniOrchestrator, monke
     assert len(done.reply.audio) == omni.code2wav.config.samples(frames)
 
 
+@pytest.mark.parametrize("frames", [2, 3])
+def test_the_last_frame_is_heard_alone_or_among_others(omni: OmniOrchestrator, frames: int) -> None:
+    """Pieces have one frame, then two: of two frames the second is left for the end, of three none."""
+    *_, done = omni.read("hello", max_frames=frames, sampling=Sampling(), seed=0)
+    assert isinstance(done, Done) and isinstance(done.reply, Speech) and omni.code2wav is not None
+    assert done.reply.codes.shape[1] == frames
+    assert len(done.reply.audio) == omni.code2wav.config.samples(frames)
+
+
 def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:
     with pytest.raises(InputError, match="ethan"):
         omni.chat(messages_of(reference, "text"), speech=True, voice="nobody")

@@ -55,11 +55,12 @@ def test_pieces_of_a_step_are_the_step(
         gpu.synchronize()
         before = stream.submissions
         assert stream.idle
-        captured()
+        in_pieces = gpu.read_later(captured())
         assert not stream.idle and stream.submissions == before + submissions
-        later = gpu.read_later(captured())
+        as_one = gpu.read_later(captured())
         assert stream.submissions == before + submissions + 1, "a busy GPU gets one submission"
-        results.append(later())
+        results.append(in_pieces())
+        np.testing.assert_array_equal(as_one(), results[-1])
         assert stream.idle and int(length.numpy()[0]) == 2 * (number + 1)
         np.testing.assert_array_equal(results[-1], step().numpy())
         gpu.write(length, np.array([2 * (number + 1)]))

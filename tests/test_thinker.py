@@ -80,6 +80,18 @@ def test_decode_equals_prefill(thinker: Thinker, reference: Reference) -> None:
     assert_close(logits, reference["thinker.text.greedy_logits"], TOLERANCE)
 
 
+def test_a_reply_across_256_positions_leaves_the_cache_of_a_prefill(thinker: Thinker) -> None:
+    """There a step is recorded anew, with its keys in runs: positions and places in the cache go on as before."""
+    ids = np.random.default_rng(0).integers(0, 200, 250).tolist()
+    inputs = ThinkerInputs(ids, np.stack([np.arange(250, dtype=np.float32)] * 3), 0.0)
+    reply = list(thinker.generate(inputs, thinker.prefill(inputs), max_new_tokens=15, sampling=Sampling()))
+    kept = [cache.numpy()[:264] for cache in (*thinker.cache.keys, *thinker.cache.values)]
+    whole = ThinkerInputs(ids + reply[:-1], np.stack([np.arange(264, dtype=np.float32)] * 3), 0.0)
+    assert thinker.forward(whole).text_logits[249:].argmax(axis=1).tolist() == reply
+    for got, cache in zip(kept, (*thinker.cache.keys, *thinker.cache.values), strict=True):
+        assert_close(got, cache.numpy()[:264], TOLERANCE)
+
+
 def test_a_prompt_in_slices_equals_a_prompt_at_once(
     thinker: Thinker, reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
