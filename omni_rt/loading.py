@@ -96,10 +96,9 @@ def _load_omni(
 
 
 def _load_tts(files: TtsFiles, devices: dict[str, Device], context: int, progress: Progress) -> TextToSpeech:
-    _require(tts.planned_bytes(files.main, files.codec, files.config, devices, context=context), files.directory)
-    components = tts.load_components(
-        files.main, files.codec, files.config, files.codec_config, devices, context=context, progress=progress
-    )
+    parts = files.main, files.codec, files.config, files.codec_config, devices
+    _require(tts.planned_bytes(*parts, context=context), files.directory)
+    components = tts.load_components(*parts, context=context, progress=progress)
     settings = files.directory / "generation_config.json"
     defaults = sampling_defaults(read_json(settings) if settings.is_file() else {})
     return TextToSpeech(files.directory, files.config, components, devices, defaults)

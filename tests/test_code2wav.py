@@ -16,8 +16,8 @@ from omni_rt.devices.device import Device
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import InputError, ModelFormatError
 from omni_rt.models import waveform
-from omni_rt.models.code_stream import RECORDED_FRAMES, CodeStream, StreamState
-from omni_rt.models.qwen3_omni.code2wav import Code2Wav
+from omni_rt.models.code_stream import PIECES, RECORDED_FRAMES, CodeStream, StreamState, recorded_bytes
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav, waveform_shape
 from omni_rt.models.waveform import WaveformShape
 from omni_rt.ops.contract import Op
 from omni_rt.state import Tails
@@ -213,6 +213,15 @@ def test_pieces_of_a_prepared_stream_are_replayed(reference: Reference, gpu: Web
             start += size
     assert not ran
     np.testing.assert_array_equal(np.concatenate(pieces), expected)
+
+
+def test_recordings_of_a_stream_take_about_the_memory_that_is_planned_for_them(
+    reference: Reference, gpu: WebGpuDevice
+) -> None:
+    model, before = load(reference, gpu), gpu.ledger.used["activations"]
+    model.prepare([length for length in PIECES if length <= RECORDED_FRAMES])
+    kept = gpu.ledger.used["activations"] - before
+    assert 0.7 < kept / recorded_bytes(waveform_shape(model.config), gpu) < 1.4
 
 
 @contextmanager

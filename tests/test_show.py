@@ -16,6 +16,8 @@ from omni_rt import OutOfMemoryError, devices
 from omni_rt.devices import cpu, gpu_memory, host_memory, webgpu
 from omni_rt.io.hub import tiny_directory
 from omni_rt.model_facts import facts
+from omni_rt.models.qwen3_omni.code2wav import waveform_shape
+from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from tests.command_line import Program
 from tests.conftest import GOLDENS
 
@@ -85,6 +87,10 @@ def test_a_model_that_cannot_fit_is_refused_before_the_first_allocation(
         monkeypatch.setattr(kind, "weight", allocate)
         monkeypatch.setattr(kind, "zeros", allocate)
     needed = facts(quantised).loaded("as stored")
+    if device == "wgpu":  # which records the steps of a stream
+        config = Qwen3OmniConfig.from_directory(quantised).code2wav
+        assert config is not None
+        needed += waveform_shape(config).recorded_bytes(1 + 2 + 4 + 8)
     with pytest.raises(OutOfMemoryError, match=r"needs .* GiB, but .* of the budget") as budget:
         omni_rt.load(quantised, device=device, context=16, max_memory=1000)
     assert budget.value.available == 1000 and budget.value.needed >= needed

@@ -13,7 +13,7 @@ import numpy as np
 
 from omni_rt.benchmark.weights import RandomWeights
 from omni_rt.models.code_predictor import CodePredictor
-from omni_rt.models.code_stream import CodeDecoder, StreamState
+from omni_rt.models.code_stream import PIECES, CodeDecoder, StreamState
 from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.config import (
     CodecDecoderConfig,
@@ -22,7 +22,6 @@ from omni_rt.models.qwen3_tts.config import (
     TtsTalkerConfig,
     TtsTokenIds,
 )
-from omni_rt.models.qwen3_tts.session import CHUNK_FRAMES
 from omni_rt.models.qwen3_tts.talker import TtsTalker, code_sizes
 from omni_rt.models.talker import TalkerSession
 from omni_rt.sampling import Sampling
@@ -128,7 +127,7 @@ def first_audio_stages(clock: Clock, speak: Callable[..., tuple[float, ...]]) ->
     clock.device.settle()
     clock.device.synchronize()
     cold = speak(frames=1)
-    speak(frames=sum(CHUNK_FRAMES[:4]))
+    speak(frames=sum(PIECES[:4]))
     warm = [speak(frames=1) for _ in range(WARM_REPLIES)]
     prompt, frame, sound = (median(times) for times in list(zip(*warm, strict=True))[:3])
     return [
@@ -155,7 +154,7 @@ def _speak(
     )  # fmt: skip
     session.finish_text()
     moments = [time.perf_counter()]
-    stream, sizes = decoder.stream(), list(CHUNK_FRAMES)
+    stream, sizes = decoder.stream(), list(PIECES)
     waiting: list[np.ndarray] = []
     while (codes := session.step()) is not None:
         if not waiting and len(moments) == 1:

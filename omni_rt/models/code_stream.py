@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from omni_rt.errors import InputError
-from omni_rt.models.waveform import WaveformStack
+from omni_rt.models.waveform import WaveformShape, WaveformStack
 from omni_rt.state import KVCache, TailLayout, Tails
 from omni_rt.tensor import Tensor
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
+
+PIECES = (1, 2, 4, 8, 16, 25)
+"""Frames that a reply decodes together: few at first, so that sound starts early, then more, which costs less."""
 
 RECORDED_FRAMES = 8
 """Most frames of a piece that is recorded: a recording keeps 5 MB a frame in the releases, and longer pieces keep a GPU
@@ -77,7 +80,7 @@ class CodeDecoder(ABC):
             end=partial(self._idle.append, state),
         )
 
-    def prepare(self, lengths: Sequence[int]) -> None:
+    def prepare(self, lengths: Sequence[int] = PIECES) -> None:
         """Make all that a stream of pieces of these lengths needs, one piece after the other.
 
         Pipelines are compiled and steps recorded, for the next stream that is opened; where nothing is recorded, the
@@ -140,6 +143,11 @@ class StreamState:
     def step(self, count: int, begins: tuple[bool, ...]) -> Tensor | None:
         """Do what `decode` does with `count` frames that lie on the device; see WaveformStack for `begins`."""
         return self._decoder.stack(self._hidden(count), self.tails, begins)
+
+
+def recorded_bytes(shape: WaveformShape, device: Device) -> int:
+    """Return about how many bytes of a device the recordings of a stream of PIECES take."""
+    return shape.recorded_bytes(sum(n for n in PIECES if n <= RECORDED_FRAMES)) if device.records_pieces else 0
 
 
 class CodeStream:

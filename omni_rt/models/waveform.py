@@ -64,14 +64,22 @@ class WaveformShape:
 
     def chunk_frames(self) -> int:
         """Return how many frames can be decoded at once within the memory that a chunk may use."""
-        rows, widest = 1, 4 * self.width
+        return int(np.clip(CHUNK_BYTES // (4 * max(self._stages())), 1, CHUNK_FRAMES))
+
+    def recorded_bytes(self, frames: int) -> int:
+        """Return about how many bytes of activations recordings for so many frames in all keep: three at each stage."""
+        return 3 * 4 * sum(self._stages()) * frames
+
+    def _stages(self) -> list[int]:
+        """Return how many values one frame has at each stage."""
+        rows, values = 1, [4 * self.width]
         for ratio in self.ratios:
             rows *= ratio
-            widest = max(widest, rows * 4 * self.width)
+            values.append(rows * 4 * self.width)
         for index, rate in enumerate(self.rates):
             rows *= rate
-            widest = max(widest, rows * (self.decoder_width >> (index + 1)))
-        return int(np.clip(CHUNK_BYTES // (4 * widest), 1, CHUNK_FRAMES))
+            values.append(rows * (self.decoder_width >> (index + 1)))
+        return values
 
 
 class Entry:

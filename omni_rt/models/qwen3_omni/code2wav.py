@@ -20,6 +20,13 @@ from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
 
+def waveform_shape(config: Code2WavConfig) -> WaveformShape:
+    """Return the extents of the waveform stack."""
+    return WaveformShape(
+        config.width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=True
+    )
+
+
 class Code2Wav(CodeDecoder):
     """The vocoder of Qwen3-Omni; names follow the checkpoint under `code2wav.`."""
 
@@ -28,9 +35,7 @@ class Code2Wav(CodeDecoder):
         self.config = self.sizes = config
         self.device = weights.device
         self.layout = TailLayout()
-        shape = WaveformShape(
-            config.width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=True
-        )
+        shape = waveform_shape(config)
         self.chunk = chunk or shape.chunk_frames()
         self.code_embedding = weights.exact(
             "code_embedding.weight", config.codebooks * config.codebook_size, config.width

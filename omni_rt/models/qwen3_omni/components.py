@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
+from omni_rt.models.code_stream import recorded_bytes
 from omni_rt.models.decoder_config import DecoderConfig
 from omni_rt.models.qwen3_omni.audio_encoder import AudioEncoder
-from omni_rt.models.qwen3_omni.code2wav import Code2Wav
+from omni_rt.models.qwen3_omni.code2wav import Code2Wav, waveform_shape
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.inputs import Encoders
 from omni_rt.models.qwen3_omni.processor import Processor
@@ -72,12 +73,15 @@ def cached_decoders(config: Qwen3OmniConfig) -> dict[str, DecoderConfig]:
 def planned_bytes(
     part: ModelPart, config: Qwen3OmniConfig, devices: Mapping[str, Device], *, context: int
 ) -> dict[Device, int]:
-    """Return about how many bytes weights and caches will take on each device."""
+    """Return about how many bytes weights, caches and the recordings of streamed speech will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
     for component, size in part.placed_bytes().items():
         needed[devices[component]] += size
     for component, decoder in cached_decoders(config).items():
         needed[devices[component]] += cache_bytes(decoder.cache_shape(context), part.quants[component])
+    if config.code2wav is not None:
+        speaking = devices["code2wav"]
+        needed[speaking] += recorded_bytes(waveform_shape(config.code2wav), speaking)
     return needed
 
 

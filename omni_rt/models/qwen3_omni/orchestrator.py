@@ -27,7 +27,7 @@ from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
 from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
 from omni_rt.models.qwen3_omni.inputs import encode_prompt
 from omni_rt.models.qwen3_omni.processor import Message, Processor
-from omni_rt.models.qwen3_omni.speech import CHUNK_FRAMES, SpeechStage
+from omni_rt.models.qwen3_omni.speech import SpeechStage
 from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
@@ -223,7 +223,7 @@ class OmniOrchestrator(LoadedModel):
         with self._turns.taken():
             speech = speech and self.talker is not None
             if speech and isinstance(self.vocoder, Code2Wav):
-                self.vocoder.prepare(CHUNK_FRAMES)
+                self.vocoder.prepare()
             for event in self._events(self.prompt(greeting), speech, None, 8, None, 0, max_frames=2):
                 if isinstance(event, AudioChunk):
                     break

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omni_rt.models.code_stream import PIECES
 from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
@@ -28,9 +29,6 @@ from omni_rt.sampling import Sampling
 if TYPE_CHECKING:
     from omni_rt.clock import ReplyClock
     from omni_rt.models.qwen3_omni.components import Components
-
-CHUNK_FRAMES = (1, 2, 4, 8, 16, 25)
-"""Frames that are decoded together: few at first, so that sound starts early, then more, which costs less."""
 
 
 class SpeechStage:
@@ -185,7 +183,7 @@ class SpeechStage:
                 self._ran_away = True
                 del self._frames[max(self._decoded, self._guard.trimmed(len(self._frames))) :]
                 return
-            wanted = CHUNK_FRAMES[min(self._chunks, len(CHUNK_FRAMES) - 1)]
+            wanted = PIECES[min(self._chunks, len(PIECES) - 1)]
             if len(self._frames) - self._decoded >= wanted and len(samples := self._decode()):
                 yield samples
 

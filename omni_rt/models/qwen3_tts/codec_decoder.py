@@ -34,6 +34,13 @@ def codebook(weights: Weights, sums: str, entries: int, width: int) -> np.ndarra
     return total / np.maximum(usage, np.float32(SMALLEST_USAGE))[:, None]
 
 
+def waveform_shape(config: CodecDecoderConfig) -> WaveformShape:
+    """Return the extents of the waveform stack."""
+    return WaveformShape(
+        config.latent_width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=False
+    )
+
+
 class CodecDecoder(CodeDecoder):
     """Codes to speech; names follow the checkpoint under `decoder.`."""
 
@@ -42,9 +49,7 @@ class CodecDecoder(CodeDecoder):
         self.config = self.sizes = config
         self.device = weights.device
         self.layout = TailLayout()
-        shape = WaveformShape(
-            config.latent_width, config.upsample_ratios, config.upsample_rates, config.decoder_width, looks_ahead=False
-        )
+        shape = waveform_shape(config)
         self.chunk = chunk or shape.chunk_frames()
         self.codebooks = weights.place_exact(self._projected_codebooks(weights.at("quantizer.")))
         nothing = np.zeros(config.codebook_width, np.float32)

@@ -10,9 +10,9 @@ import numpy as np
 
 from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
-from omni_rt.models.code_stream import CodeStream
+from omni_rt.models.code_stream import CodeStream, recorded_bytes
 from omni_rt.models.decoder_config import DecoderConfig
-from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
+from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder, waveform_shape
 from omni_rt.models.qwen3_tts.codec_encoder import CodecEncoder
 from omni_rt.models.qwen3_tts.config import CodecConfig, Qwen3TtsConfig
 from omni_rt.models.qwen3_tts.speaker_encoder import SpeakerEncoder
@@ -75,14 +75,22 @@ def cached_decoders(config: Qwen3TtsConfig) -> dict[str, DecoderConfig]:
 
 
 def planned_bytes(
-    part: ModelPart, codec: ModelPart, config: Qwen3TtsConfig, devices: Mapping[str, Device], *, context: int
+    part: ModelPart,
+    codec: ModelPart,
+    config: Qwen3TtsConfig,
+    codec_config: CodecConfig,
+    devices: Mapping[str, Device],
+    *,
+    context: int,
 ) -> dict[Device, int]:
-    """Return about how many bytes weights and caches will take on each device."""
+    """Return about how many bytes weights, caches and the recordings of streamed speech will take on each device."""
     needed = dict.fromkeys(devices.values(), 0)
     for component, size in (part.placed_bytes() | codec.placed_bytes()).items():
         needed[devices[PLACES.get(component, component)]] += size
     for component, decoder in cached_decoders(config).items():
         needed[devices[component]] += cache_bytes(decoder.cache_shape(context), part.quants[component])
+    speaking = devices[PLACES["codec_decoder"]]
+    needed[speaking] += recorded_bytes(waveform_shape(codec_config.decoder), speaking)
     return needed
 
 

@@ -22,6 +22,7 @@ from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.audio import load_audio
 from omni_rt.io.tokenizer import Tokenizer
+from omni_rt.models.code_stream import PIECES
 from omni_rt.models.guard import Guard
 from omni_rt.models.qwen3_tts.components import Codec, TtsComponents
 from omni_rt.models.qwen3_tts.config import Qwen3TtsConfig
@@ -36,9 +37,6 @@ from omni_rt.voice import Voice
 
 if TYPE_CHECKING:
     from omni_rt.devices.device import Device
-
-CHUNK_FRAMES = (1, 2, 4, 8, 16, 25)
-"""Frames that are decoded together: few at first, so that sound starts early, then more, which costs less."""
 
 PREPARING = "Good morning."
 """What is spoken to nobody before the first reply."""
@@ -176,7 +174,7 @@ class TextToSpeech(LoadedModel):
         frames: list[np.ndarray] = []
         chunks: list[np.ndarray] = []
         finish: FinishReason = "stop"
-        sizes = list(CHUNK_FRAMES)
+        sizes = list(PIECES)
         for piece in pieces:
             session, guard = self._begin(piece, manner, max_frames, samplings, seed)
             clock.prompt()
@@ -257,7 +255,7 @@ class TextToSpeech(LoadedModel):
         base = self.config.kind == "base"
         voice = Voice(np.zeros(self.config.talker.width, np.float32)) if base else None
         with self._turns.taken():
-            self.codec.decoder.prepare(CHUNK_FRAMES)
+            self.codec.decoder.prepare()
             for _ in self.stream(PREPARING, voice=voice, max_frames=2, seed=0):
                 pass
 
