@@ -25,6 +25,9 @@ BLOCK_BYTES = 2 + BLOCK
 NUMPY_VALUES = 1 << 20
 """Values that NumPy quantises at once: what it holds meanwhile is several times as large."""
 
+NOT_FINITE = "holds values that are not finite; download or quantise the model again"
+"""What is wrong with a tensor and what to do, for errors."""
+
 _BAD_VALUE = 3
 """What a C body returns for values that q8_0 cannot hold."""
 
@@ -109,12 +112,12 @@ class Quantised:
     of bfloat16) uint16 [R, K]. Nothing is copied or computed before `fill`.
     """
 
-    def __init__(self, shape: Sequence[int], pieces: Sequence[np.ndarray], *, name: str = "") -> None:
-        """`name` is for errors."""
+    def __init__(self, shape: Sequence[int], pieces: Sequence[np.ndarray], *, names: Sequence[str] = ()) -> None:
+        """`names` are those of the pieces, for errors."""
         _require_blocks(shape)
         self.shape = tuple(shape)
         self.pieces = tuple(pieces)
-        self.name = name
+        self.names = tuple(names) or ("a weight",) * len(self.pieces)
         self.ndim = len(self.shape)
         self.dtype = "q8_0"
 
@@ -124,14 +127,15 @@ class Quantised:
         Raises ModelFormatError for values that q8_0 cannot hold: infinite, no numbers, or above 8.3 million.
         """
         start = 0
-        for piece in self.pieces:
+        for piece, name in zip(self.pieces, self.names, strict=True):
             count = piece.size // BLOCK_BYTES * BLOCK if piece.dtype == np.uint8 else piece.size
             inner, outer = quants[start : start + count], scales[start // BLOCK : (start + count) // BLOCK]
             if piece.dtype == np.uint8:
-                _split_into(piece, inner, outer)
+                if not _split_into(piece, inner, outer):
+                    raise ModelFormatError(f"{name}: {NOT_FINITE}")
             elif not _quantise_into(piece, inner, outer):
                 raise ModelFormatError(
-                    f"{self.name}: holds values that are not finite or above 8.3 million, which q8_0 cannot hold; "
+                    f"{name}: holds values that are not finite or above 8.3 million, which q8_0 cannot hold; "
                     "load without quant, or download the checkpoint again"
                 )
             start += count
@@ -150,15 +154,16 @@ class Quantised:
     def rows(self, start: int, stop: int) -> Quantised:
         """Return rows [start, stop) of all leading axes taken together, [stop - start, K]."""
         width = self.shape[-1]
-        return Quantised((stop - start, width), list(self._cut(start, stop)), name=self.name)
+        pieces, names = zip(*self._cut(start, stop), strict=True)
+        return Quantised((stop - start, width), pieces, names=names)
 
-    def _cut(self, start: int, stop: int) -> Iterator[np.ndarray]:
+    def _cut(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, str]]:
         width, at = self.shape[-1], 0
-        for piece in self.pieces:
+        for piece, name in zip(self.pieces, self.names, strict=True):
             flat = piece.reshape(-1, width // BLOCK * BLOCK_BYTES if piece.dtype == np.uint8 else width)
             first, last = max(start - at, 0), min(stop - at, len(flat))
             if first < last:
-                yield flat[first:last]
+                yield flat[first:last], name
             at += len(flat)
 
 
@@ -170,11 +175,10 @@ def joined(parts: Sequence[Matrix], shape: Sequence[int]) -> Matrix:
     """Return matrices of one width one after the other, as one of `shape` [..., K]."""
     if not any(isinstance(part, Quantised) for part in parts):
         return np.concatenate([np.asarray(part) for part in parts]).reshape(shape)
-    pieces: list[np.ndarray] = []
-    for part in parts:
-        pieces += part.pieces if isinstance(part, Quantised) else (part,)
     assert sum(prod(part.shape) for part in parts) == prod(shape)
-    return Quantised(shape, pieces, name=next(part.name for part in parts if isinstance(part, Quantised)))
+    together = [part if isinstance(part, Quantised) else Quantised(part.shape, [part]) for part in parts]
+    pieces, names = ([item for part in together for item in getattr(part, of)] for of in ("pieces", "names"))
+    return Quantised(shape, pieces, names=names)
 
 
 def cut_rows(values: Matrix, start: int, stop: int) -> Matrix:
@@ -212,15 +216,15 @@ def _quantise_into(values: np.ndarray, quants: np.ndarray, scales: np.ndarray) -
     return _quantise_numpy(values, quants, scales)
 
 
-def _split_into(blocks: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> None:
-    """Take GGUF blocks, uint8, apart into flat planes."""
+def _split_into(blocks: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> bool:
+    """Take GGUF blocks, uint8, apart into flat planes; say whether all scales are finite."""
     pool = native.weight_pool()
     if pool is not None:
-        _run(pool, "split_blocks", blocks, (quants, scales), BLOCK, 2)
-        return
+        return _run(pool, "split_blocks", blocks, (quants, scales), BLOCK, 2) != _BAD_VALUE
     split = blocks.reshape(-1, BLOCK_BYTES)
     scales.view(np.uint8).reshape(-1, 2)[...] = split[:, :2]
     quants.view(np.uint8).reshape(-1, BLOCK)[...] = split[:, 2:]
+    return bool(np.isfinite(scales).all())
 
 
 def _quantise_numpy(values: np.ndarray, quants: np.ndarray, scales: np.ndarray) -> bool:

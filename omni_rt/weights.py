@@ -10,9 +10,15 @@ import numpy as np
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import ModelFormatError
-from omni_rt.quant import Matrix, Quantised, joined
+from omni_rt.quant import NOT_FINITE, Matrix, Quantised, joined, rounded
 from omni_rt.quantize_policy import BYTES_PER_VALUE, stored_bytes, stored_type
 from omni_rt.tensor import BLOCK, Tensor
+
+MOST_CHECKED = 1 << 20
+"""Values of the largest tensor that is looked through for what is not finite: norms, biases, routers, small kernels.
+
+Larger ones would have to be read once more. Those that are rounded at load are judged by what they become, and q8_0
+by its scales, whatever their size."""
 
 
 class Checkpoint(Protocol):
@@ -171,14 +177,19 @@ class Weights:
         """Return a tensor in the precision that the component keeps it in."""
         kind, shape = self.checkpoint.dtype(full), self.checkpoint.shape(full)
         if kind == "Q8_0":
-            return Quantised(shape, [self.checkpoint.raw(full)], name=full)
-        if self.quant is None:
-            return self.checkpoint.array(full)
-        wanted = stored_type(full, shape, self.quant)
-        if wanted == "Q8_0":
+            return Quantised(shape, [self.checkpoint.raw(full)], names=[full])
+        wanted = stored_type(full, shape, self.quant) if self.quant else kind
+        if wanted == kind or not self.quant:
+            values = self.checkpoint.array(full)
+            finite = values.size > MOST_CHECKED or bool(np.isfinite(values).all())
+        else:
             bits = self.checkpoint.raw(full).view(np.uint16) if kind == "BF16" else self.checkpoint.array(full)
-            return Quantised(shape, [bits], name=full)
-        return np.asarray(self.checkpoint.array(full), np.float16 if wanted == "F16" else np.float32)
+            if wanted == "Q8_0":
+                return Quantised(shape, [bits], names=[full])
+            values, finite = rounded(bits.reshape(-1), np.float16 if wanted == "F16" else np.float32)
+        if not finite:
+            raise ModelFormatError(f"{full}: {NOT_FINITE}")
+        return values.reshape(shape)
 
 
 def require_floats(name: str, kind: str) -> None:

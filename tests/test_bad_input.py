@@ -98,6 +98,23 @@ def test_weights_that_another_program_has_quantised_are_refused(program: Program
     fails(program, "quantize", str(model), str(model.parent / "q8"), says=says)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [
+        ("thinker.model.norm.weight", np.nan, ()),
+        ("thinker.model.norm.weight", np.inf, ("--quant", "q8_0")),
+        ("code2wav.decoder.0.conv.weight", -np.inf, ()),
+        ("code2wav.decoder.0.conv.weight", 1e30, ("--quant", "q8_0")),  # too much for the f16 that it becomes
+    ],
+)
+def test_a_value_that_is_not_finite_is_refused_by_its_tensor(
+    program: Program, model: Path, name: str, value: float, options: tuple[str, ...]
+) -> None:
+    rewrite_weights(model, lambda arrays: arrays[name].reshape(-1)[-1:].fill(value))
+    says = (f"{name}: holds values that are not finite",)
+    fails(program, "chat", "hello", "--model", str(model), "--device", "cpu", *options, says=says)
+
+
 def test_a_tensor_too_many_is_named(program: Program, model: Path) -> None:
     rewrite_weights(
         model, lambda arrays: arrays.update({"thinker.model.layers.0.extra.weight": np.ones(3, np.float32)})

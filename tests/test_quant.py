@@ -146,4 +146,28 @@ def test_values_that_do_not_fit_are_noticed_wherever_they_lie(
         values.reshape(-1)[place] = bad
         assert not quant.quantise_blocks(values)[1] and not quant.rounded(values.reshape(-1), np.float16)[1]
         with pytest.raises(ModelFormatError, match="some: holds values"):
-            quant.Quantised((6, 64), [values], name="some").planes()
+            quant.Quantised((12, 64), [np.ones((6, 64), np.float32), values], names=["other", "some"]).planes()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_block_whose_scale_is_not_finite_is_noticed_and_its_tensor_named(
+    level: str | None, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = native.load()
+    pool = None if level is None or module is None else native.Pool(module, 2, level)
+    monkeypatch.setattr(native, "weight_pool", lambda: pool)
+    good = quant.planes_to_blocks(*quant.quantise(np.ones((200, 1024), np.float32)))
+    for row in (0, 199):
+        scales = np.ones((200, 32), np.float16)
+        scales[row, 31] = bad
+        blocks = quant.planes_to_blocks(np.ones((200, 1024), np.int8), scales)
+        matrix = quant.joined(
+            [quant.Quantised((200, 1024), [part], names=[name]) for name, part in (("q", good), ("k", blocks))],
+            (400, 1024),
+        )
+        assert isinstance(matrix, quant.Quantised)
+        for rows in (matrix, matrix.rows(200 + row, 201 + row)):
+            with pytest.raises(ModelFormatError, match="k: holds values that are not finite"):
+                rows.planes()
+        matrix.rows(0, 200).planes()

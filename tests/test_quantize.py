@@ -245,9 +245,18 @@ def _foreign_config(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def _spoil_a_scale(folder: Path) -> None:
+    path = folder / "thinker-q8_0.gguf"
+    end = GgufFile(path).entries["model.layers.1.self_attn.v_proj.weight"].end
+    data = bytearray(path.read_bytes())
+    data[end - 34 : end - 32] = np.float16(np.inf).tobytes()  # of the last block
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("damage", "error", "says"),
     [
+        (_spoil_a_scale, ModelFormatError, r"layers\.1\.self_attn\.v_proj\.weight: holds values that are not finite"),
         (
             lambda f: (f / "talker-q8_0.gguf").unlink(),
             ModelNotFoundError,

@@ -93,14 +93,20 @@ static void quantise_bf16_task(void *context, int64_t chunk, int worker) {
 }
 
 static void split_task(void *context, int64_t chunk, int worker) {
-    const weight_job *job = context;
+    weight_job *job = context;
     (void)worker;
     int64_t end = omni_min((chunk + 1) * TASK_BLOCKS, job->blocks);
+    int infinite = 0;
     for (int64_t b = chunk * TASK_BLOCKS; b < end; b++) {
         const char *block = job->source + b * (BLOCK + 2);
-        memcpy(job->scales + b * 2, block, 2);
+        uint16_t scale;
+        memcpy(&scale, block, 2);
+        infinite |= (scale & 0x7c00) == 0x7c00;
+        memcpy(job->scales + b * 2, &scale, 2);
         memcpy(job->quants + b * BLOCK, block + 2, BLOCK);
     }
+    if (infinite)
+        __atomic_store_n(&job->infinite, 1, __ATOMIC_RELAXED);
 }
 
 /* planes: the source; outputs: quants, scales; uniforms: blocks, quant_stride, scale_stride. */
