@@ -120,3 +120,9 @@ def test_preparing_speaks_two_frames_and_not_the_whole_greeting(monkeypatch: pyt
     with omni_rt.load("tiny", device="cpu", context=256, vocoder="griffin-lim") as omni:
         omni.prepare()
     assert heard == [2 * FRAME // HOP]
+
+
+def test_a_long_text_is_heard_at_its_end_with_all_its_pieces() -> None:
+    with omni_rt.load("tiny", device="cpu", vocoder="griffin-lim") as omni:
+        chunk, done = omni.read("Five cats sleep. " * 30, max_frames=3, seed=0)  # type: ignore[union-attr]
+    assert done.reply.codes.shape[1] == 6 and len(chunk.samples) == 6 * FRAME

@@ -16,6 +16,7 @@ import omni_rt
 from omni_rt import AudioChunk, Done, InputError, OmniConfig, Prompt, Sampling, TextDelta, UnsupportedError, Video
 from omni_rt.model_facts import facts
 from omni_rt.models.guard import Guard
+from omni_rt.models.long_text import cut
 from omni_rt.models.qwen3_omni.orchestrator import OmniOrchestrator
 from omni_rt.results import Speech
 from omni_rt.sampling import SUPPRESSED
@@ -164,20 +165,37 @@ def test_speech_that_never_ends_is_cut_and_flagged(omni: OmniOrchestrator, monke
 
     monkeypatch.setattr(Guard, "__init__", hasty)
     monkeypatch.setattr(talker, "_suppressed", endless)
-    *_, done = omni.read("hello", seed=0)
+    speech = done_of(omni.read("hello", seed=0))
+    frames = speech.codes.shape[1]  # what was heard before it was noticed is kept
+    assert speech.finish_reason == "runaway" and 6 <= frames < 12
+    assert len(speech.audio) == omni.code2wav.config.samples(frames)
+
+
+def test_a_long_text_is_read_piece_by_piece_without_a_seam(omni: OmniOrchestrator) -> None:
+    """It may be longer than the context; each piece is what it would be alone, and the waveform goes on."""
+    text = "A sentence, with clauses; and more. " * 20
+    pieces = cut(text)
+    assert len(pieces) == 3 and len(omni.processor.tokenizer.encode(text)) > omni._components.thinker.cache.rows
+    alone = [done_of(omni.read(piece, max_frames=3, sampling=Sampling(), seed=1)) for piece in pieces]
+    whole = done_of(omni.read(text, max_frames=3, sampling=Sampling(), seed=1))
+    np.testing.assert_array_equal(whole.codes, np.concatenate([speech.codes for speech in alone], axis=1))
+    assert omni.code2wav is not None and whole.finish_reason == "length"
+    assert_close(omni.code2wav(whole.codes).waveform, whole.audio, 1e-5)
+
+
+def done_of(events: Iterator[AudioChunk | Done]) -> Speech:
+    """Return the speech that a reading ends with."""
+    *_, done = events
     assert isinstance(done, Done) and isinstance(done.reply, Speech)
-    frames = done.reply.codes.shape[1]  # what was heard before it was noticed is kept
-    assert done.reply.finish_reason == "runaway" and 6 <= frames < 12
-    assert len(done.reply.audio) == omni.code2wav.config.samples(frames)
+    return done.reply
 
 
 @pytest.mark.parametrize("frames", [2, 3])
 def test_the_last_frame_is_heard_alone_or_among_others(omni: OmniOrchestrator, frames: int) -> None:
     """Pieces have one frame, then two: of two frames the second is left for the end, of three none."""
-    *_, done = omni.read("hello", max_frames=frames, sampling=Sampling(), seed=0)
-    assert isinstance(done, Done) and isinstance(done.reply, Speech) and omni.code2wav is not None
-    assert done.reply.codes.shape[1] == frames
-    assert len(done.reply.audio) == omni.code2wav.config.samples(frames)
+    speech = done_of(omni.read("hello", max_frames=frames, sampling=Sampling(), seed=0))
+    assert speech.codes.shape[1] == frames and omni.code2wav is not None
+    assert len(speech.audio) == omni.code2wav.config.samples(frames)
 
 
 def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:

@@ -11,8 +11,8 @@ import pytest
 from omni_rt import AudioChunk, Done, InputError, ModelFormatError, Sampling, Speech, UnsupportedError, Voice
 from omni_rt.models.code_stream import StreamState
 from omni_rt.models.guard import Guard
+from omni_rt.models.long_text import cut
 from omni_rt.models.qwen3_tts.session import TextToSpeech
-from omni_rt.models.qwen3_tts.text import cut
 from tests.reference import assert_close
 from tests.voices import GREEDY, ROOT
 

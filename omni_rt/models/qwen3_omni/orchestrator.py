@@ -19,12 +19,14 @@ import numpy as np
 from omni_rt import arguments
 from omni_rt.arguments import whole
 from omni_rt.clock import ReplyClock
-from omni_rt.errors import InputError, UnsupportedError
+from omni_rt.errors import UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
+from omni_rt.models.code_stream import CodeStream
+from omni_rt.models.long_text import cut
 from omni_rt.models.qwen3_omni.code2wav import Code2Wav
 from omni_rt.models.qwen3_omni.components import Components
 from omni_rt.models.qwen3_omni.config import Qwen3OmniConfig
-from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
+from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim, GriffinLimStream
 from omni_rt.models.qwen3_omni.inputs import encode_prompt
 from omni_rt.models.qwen3_omni.processor import Message, Processor
 from omni_rt.models.qwen3_omni.speech import SpeechStage
@@ -187,31 +189,48 @@ class OmniOrchestrator(LoadedModel):
     ) -> Iterator[AudioChunk | Done]:
         """Speak `text` as if it were the model's own reply: AudioChunk as they come, then Done with the Speech.
 
-        Raises InputError for an empty text, UnsupportedError for a model without speech.
+        A long text is spoken piece by piece without a seam; `max_frames` bounds each piece. Raises InputError for an
+        empty text, UnsupportedError for a model without speech.
         """
-        if not arguments.text("the text", text).strip():
-            raise InputError("there is nothing to speak: the text is empty")
-        return self._turns.follow(self._reading(text, voice, max_frames, sampling, seed))
+        pieces = cut(arguments.text("the text", text))
+        return self._turns.follow(self._reading(pieces, voice, max_frames, sampling, seed))
 
     def _reading(
-        self, text: str, voice: str | None, max_frames: int | None, sampling: Sampling | None, seed: int | None
+        self,
+        pieces: Sequence[str],
+        voice: str | None,
+        max_frames: int | None,
+        sampling: Sampling | None,
+        seed: int | None,
     ) -> Generator[AudioChunk | Done, None, None]:
         clock = ReplyClock(self.load_seconds)
         seed = _seed(seed)
-        speech = self._speech(voice, sampling, seed, max_frames)
-        speech.clock = clock
+        chunks: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
+        finish: FinishReason = "stop"
+        stream = None
+        for number, piece in enumerate(pieces, 1):
+            speech = self._speech(voice, sampling, seed, max_frames, stream)
+            speech.clock, stream = clock, speech.stream
+            for samples in self._read_piece(piece, speech, more=number < len(pieces)):
+                chunks.append(samples)
+                clock.audio(len(samples), speech.sample_rate)
+                yield AudioChunk(samples, speech.sample_rate)
+            codes.append(speech.codes)
+            if finish == "stop" or speech.finish_reason == "runaway":
+                finish = speech.finish_reason
+        timings = clock.timings(self.devices.values())
+        whole = np.concatenate(codes, axis=1)
+        yield Done(Speech(_join(chunks), speech.sample_rate, whole, finish, seed, timings))
+
+    def _read_piece(self, text: str, speech: SpeechStage, *, more: bool) -> Iterator[np.ndarray]:
+        """Return the samples of a text as they come; `more` says that another one follows."""
         prompt = self.processor.prompt([{"role": "user", "content": text}])
         inputs = encode_prompt(prompt, self._components.encoders(self.processor))
         prefill = self._components.thinker.prefill(inputs, states=True)
         speech.start(prompt, prefill.embeddings, prefill.hidden)
-        chunks: list[np.ndarray] = []
         ids = [*self.processor.tokenizer.encode(text), self.config.tokens.im_end]
-        for samples in chain(*map(speech.push, ids), speech.finish()):
-            chunks.append(samples)
-            clock.audio(len(samples), speech.sample_rate)
-            yield AudioChunk(samples, speech.sample_rate)
-        timings = clock.timings(self.devices.values())
-        yield Done(Speech(_join(chunks), speech.sample_rate, speech.codes, speech.finish_reason, seed, timings))
+        return chain(*map(speech.push, ids), speech.finish(more=more))
 
     def prepare(self, *, speech: bool = True) -> None:
         """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
@@ -302,16 +321,21 @@ class OmniOrchestrator(LoadedModel):
         )
 
     def _speech(
-        self, voice: str | None, sampling: Sampling | None, seed: int, max_frames: int | None = None
+        self,
+        voice: str | None,
+        sampling: Sampling | None,
+        seed: int,
+        max_frames: int | None = None,
+        stream: CodeStream | GriffinLimStream | None = None,
     ) -> SpeechStage:
-        if self._components.talker is None:
+        if self._components.talker is None or self.vocoder is None:
             raise UnsupportedError(
                 f"{self.directory.name} has no talker (enable_audio_output is false): ask for text only"
             )
         return SpeechStage(
             self._components,
             self.processor,
-            vocoder=self.vocoder,
+            stream=stream or self.vocoder.stream(),
             voice=voice,
             sampling=sampling,
             seed=seed,

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omni_rt.models.code_stream import PIECES
+from omni_rt.models.code_stream import PIECES, CodeStream
 from omni_rt.models.guard import Guard
-from omni_rt.models.qwen3_omni.code2wav import Code2Wav
-from omni_rt.models.qwen3_omni.griffin_lim import GriffinLim
+from omni_rt.models.qwen3_omni.griffin_lim import GriffinLimStream
 from omni_rt.models.qwen3_omni.inputs import layout_of
 from omni_rt.models.qwen3_omni.positions import MediaLayout, prompt_positions, sound_in_video_as_text
 from omni_rt.models.qwen3_omni.processor import Processor
@@ -35,8 +34,8 @@ class SpeechStage:
     """The speech of one reply: `start` with the prompt, `push` every token, `finish`; `codes` and samples come out.
 
     `sampling` None means the checkpoint's defaults; otherwise it holds for the Talker and the code predictor, but for
-    the repetition penalty, which is the Talker's only when `own_penalty` says so. `vocoder` None means Code2Wav.
-    `clock`, where it is set, notes what the first sound is made of.
+    the repetition penalty, which is the Talker's only when `own_penalty` says so. Codes go to `stream`; None opens one
+    of Code2Wav. `clock`, where it is set, notes what the first sound is made of.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class SpeechStage:
         components: Components,
         processor: Processor,
         *,
-        vocoder: Code2Wav | GriffinLim | None = None,
+        stream: CodeStream | GriffinLimStream | None = None,
         voice: str | None,
         sampling: Sampling | None,
         seed: int,
@@ -63,7 +62,7 @@ class SpeechStage:
         self._samplings = _samplings(sampling, defaults.talker, own_penalty)
         self._predictor = replace(sampling, repetition_penalty=1.0) if sampling else defaults.code_predictor
         self._seed = seed
-        self._stream = (vocoder or components.code2wav).stream()
+        self.stream = stream or components.code2wav.stream()
         self.sample_rate: int = components.code2wav.config.sample_rate
         self._frame_rate = components.code2wav.config.frame_rate
         self._codebooks: int = components.config.talker.codebooks if components.config.talker else 0
@@ -94,20 +93,18 @@ class SpeechStage:
             self._speak(spoken)
             yield from self._drain()
 
-    def finish(self) -> Iterator[np.ndarray]:
-        """Take the end of the reply and yield the rest of the samples."""
-        if self._session is None:
-            if not len(self._layout.spoken):
-                return
+    def finish(self, *, more: bool = False) -> Iterator[np.ndarray]:
+        """Take the end of the reply and yield the rest of the samples; `more`: another one goes on with the stream."""
+        if self._session is None and len(self._layout.spoken):
             self._open(np.zeros((0, self._states.embeddings.shape[1]), np.float32))
-        assert self._session is not None
-        self._session.push_text(self._end)
-        self._session.finish_text()
-        self._guard = Guard(self._spoken, self._frame_rate)
-        yield from self._drain()
-        if len(self._frames) > self._decoded and len(samples := self._decode()):
-            yield samples
-        if len(rest := self._stream.finish()):
+        if self._session is not None:
+            self._session.push_text(self._end)
+            self._session.finish_text()
+            self._guard = Guard(self._spoken, self._frame_rate)
+            yield from self._drain()
+            if len(self._frames) > self._decoded and len(samples := self._decode()):
+                yield samples
+        if not more and len(rest := self.stream.finish()):
             yield rest
 
     def layout(self, reply_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -191,7 +188,7 @@ class SpeechStage:
         codes = np.stack(self._frames[self._decoded :], axis=1)
         self._decoded = len(self._frames)
         self._chunks += 1
-        samples = self._stream.push(codes)
+        samples = self.stream.push(codes)
         self._heard = np.concatenate([self._heard, samples])[-2 * self.sample_rate :]
         return samples
 

@@ -24,11 +24,12 @@ from omni_rt.io.audio import load_audio
 from omni_rt.io.tokenizer import Tokenizer
 from omni_rt.models.code_stream import PIECES
 from omni_rt.models.guard import Guard
+from omni_rt.models.long_text import cut
 from omni_rt.models.qwen3_tts.components import Codec, TtsComponents
 from omni_rt.models.qwen3_tts.config import Qwen3TtsConfig
 from omni_rt.models.qwen3_tts.layout import Request
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
-from omni_rt.models.qwen3_tts.text import Framer, cut
+from omni_rt.models.qwen3_tts.text import Framer
 from omni_rt.models.talker import TalkerSession
 from omni_rt.results import AudioChunk, Done, FinishReason, Speech
 from omni_rt.sampling import Sampling
