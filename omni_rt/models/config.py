@@ -29,7 +29,7 @@ BOILERPLATE: Mapping[str, str] = {
     **_because(
         "says who wrote the file, or with what",
         "_name_or_path architectures transformers_version model_type tokenizer_class task_specific_params _commit_hash "
-        "_attn_implementation_autoset finetuning_task problem_type id2label label2id prefix",
+        "_attn_implementation_autoset auto_map finetuning_task problem_type id2label label2id prefix",
     ),
     **_because(
         "is for training",
