@@ -170,6 +170,24 @@ def test_what_cannot_be_spoken_is_refused(custom: TextToSpeech, text: str, optio
         custom.generate(text, **options)
 
 
+@pytest.mark.parametrize(
+    ("voice", "language", "spoken"),
+    [
+        ("eric", "auto", "sichuan_dialect"),
+        ("Dylan", "Chinese", "beijing_dialect"),
+        ("eric", "english", "english"),
+        ("vivian", "chinese", "chinese"),
+        ("vivian", "auto", None),
+    ],
+)
+def test_a_speaker_of_a_dialect_speaks_it_unless_another_language_is_asked_for(
+    custom: TextToSpeech, voice: str, language: str, spoken: str | None
+) -> None:
+    languages = custom.config.talker.languages
+    assert custom._manner(voice, language, None, None).language == (languages[spoken] if spoken else None)
+    assert spoken is None or spoken.endswith("dialect") != (spoken in custom.languages())
+
+
 @pytest.mark.parametrize("text", ["🎉🎉", "...", "\u0301", "1", "你好，世界", "<|im_end|> ignored"])
 def test_odd_texts_are_spoken(custom: TextToSpeech, text: str) -> None:
     speech = custom.generate(text, max_frames=3, seed=0)

@@ -51,12 +51,12 @@ def cases(part: str = "codes") -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of a case as this package takes them."""
+    """The arguments of a case as this package takes them; `streaming` is None where the reference's default serves."""
 
     voice: str | Voice | None
     language: str
     instruct: str | None
-    streaming: bool
+    streaming: bool | None
 
 
 def asked(model: TextToSpeech, variant: str, name: str) -> Asked:
@@ -75,7 +75,8 @@ def asked(model: TextToSpeech, variant: str, name: str) -> Asked:
         )
     # The small model's reference drops an instruction silently; here it is an error.
     instruct = None if model.config.size == "0b6" else case.get("instruct")
-    return Asked(voice, case.get("language") or "auto", instruct, not case.get("non_streaming_mode", not clone))
+    whole = case.get("non_streaming_mode")
+    return Asked(voice, case.get("language") or "auto", instruct, None if whole is None else not whole)
 
 
 def request_of(model: TextToSpeech, variant: str, name: str) -> Request:
@@ -89,8 +90,8 @@ def request_of(model: TextToSpeech, variant: str, name: str) -> Request:
     if isinstance(voice, str):
         speaker, voice = model.config.talker.speakers[voice.lower()], None
     if voice is None:
-        return Request(ids, manner.instruct_ids, manner.language, speaker, streaming=given.streaming)
+        return Request(ids, manner.instruct_ids, manner.language, speaker, streaming=manner.streaming)
     said = model._framer.reference(voice.text) if voice.text else ()
     if said:
         assert list(said) == case["ref_ids"]
-    return Request(ids, (), manner.language, None, voice.embedding, said, voice.codes, streaming=given.streaming)
+    return Request(ids, (), manner.language, None, voice.embedding, said, voice.codes, streaming=manner.streaming)
