@@ -211,6 +211,15 @@ def test_decoded_samples_equal_the_reference(models: dict[str, TextToSpeech]) ->
     assert_close(codec.decode(codes[:, :frames]), arrays["decode.short.wav"], WAVEFORM)
 
 
+def test_chunks_decode_as_those_of_the_reference(models: dict[str, TextToSpeech]) -> None:
+    codec, arrays, sizes = models[VARIANTS[0]].codec, codec_golden(), codec_index()["decode.chunked"]
+    codes, expected = arrays["decode.codes"].T, arrays["decode.chunked.wav"]
+    assert_close(codec.decode(codes, **sizes), expected, WAVEFORM)
+    whole = codec.decode(codes, chunk=300)
+    np.testing.assert_array_equal(whole, codec.decode(codes))
+    assert np.abs(whole - expected).max() > 0.01, "the chunks do not show"
+
+
 def test_every_stage_of_the_decoder_equals_the_reference(models: dict[str, TextToSpeech]) -> None:
     decoder, arrays = models[VARIANTS[0]].codec.decoder, codec_golden()
     frames = len(arrays["decode.short.wav"]) // 1920

@@ -90,6 +90,8 @@ WAVES = {"nonstream_instruct", "icl_stream_text_longer"}
 BRIEF = ("prefill.", "sub1", "sub2")
 CLONE_SAMPLES = {LONG: 12481, SHORT: 5000}
 SPEAKER_SAMPLES = {"a": 7000, "b": 2001}
+CHUNK, CHUNK_CONTEXT = 3, 1
+"""Frames of a chunk and before it; fewer than the transformer sees, so that the chunks show."""
 CLIP_SAMPLES = {"a": 12481, "b": 11520, "c": 1000, "d": 11521, "e": 10560}
 
 
@@ -129,6 +131,8 @@ def make_codec(seed: int, out: Path) -> np.ndarray:
     codes = np.random.default_rng([seed, 2001]).integers(0, size, (8, 16))
     arrays["decode.codes"] = codes
     arrays["decode.full.wav"] = codec.decode(codes, stages=False)["wav"]
+    arrays["decode.chunked.wav"] = codec.decode_chunked(codes, CHUNK, CHUNK_CONTEXT)
+    index["decode.chunked"] = {"chunk": CHUNK, "context": CHUNK_CONTEXT}
     short = codec.decode(codes[:3], stages=True)
     late = ("decoder.4", "decoder.5", "decoder.6")  # large, and within wav
     arrays |= {f"decode.short.{key}": value for key, value in short.items() if key not in late}

@@ -222,6 +222,12 @@ class Codec:
                 del chain.decode
         return kept
 
+    def decode_chunked(self, codes: np.ndarray, chunk: int, context: int) -> np.ndarray:
+        """Decode codes [F, K] as the public call decodes long speech, with other sizes."""
+        with torch.no_grad():
+            samples = self.model.decoder.chunked_decode(torch.from_numpy(codes.T.copy())[None], chunk, context)
+        return to_numpy(samples).reshape(-1)
+
 
 def _keeping(function: Any, name: str, keep: Any) -> Any:
     def call(*arguments: Any, **keywords: Any) -> Any:

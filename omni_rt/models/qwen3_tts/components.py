@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from omni_rt.arguments import whole
 from omni_rt.model_part import ModelPart, Progress, read_counter
 from omni_rt.models.code_predictor import CodePredictor
 from omni_rt.models.code_stream import CodeStream, recorded_bytes
@@ -38,6 +39,7 @@ class Codec:
 
     def __init__(self, encoder: CodecEncoder, decoder: CodecDecoder, config: CodecConfig) -> None:
         self.sample_rate = config.sample_rate
+        self.samples_per_frame = config.samples_per_frame
         self.encoder = encoder
         self.decoder = decoder
 
@@ -45,9 +47,21 @@ class Codec:
         """Return the codes int32 [K, T] of 24 kHz mono samples [N]."""
         return self.encoder(samples)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the samples float32 [1920 T] of codes [K, T]."""
-        return self.decoder(codes)
+    def decode(self, codes: np.ndarray, *, chunk: int | None = None, context: int = 25) -> np.ndarray:
+        """Return the samples float32 [1920 T] of codes [K, T].
+
+        With `chunk` (the original's is 300) they are those of the original for long speech, an approximation: so many
+        frames at a time are decoded afresh behind `context` frames that come before them.
+        """
+        if chunk is None:
+            return self.decoder(codes)
+        chunk, context = whole("chunk", chunk, least=1), whole("context", context)
+        pieces = [np.zeros(0, np.float32)]
+        for start in range(0, np.shape(codes)[-1], chunk):
+            before = min(context, start)
+            piece = self.decoder(codes[:, start - before : start + chunk])
+            pieces.append(piece[before * self.samples_per_frame :])
+        return np.concatenate(pieces)
 
     def stream(self) -> CodeStream:
         """Open a decoder stream: `push` codes [K, T] and get their samples."""
