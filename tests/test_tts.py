@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from omni_rt import AudioChunk, Done, InputError, ModelFormatError, Sampling, Speech, UnsupportedError, Voice
+from omni_rt.devices.device import Device
+from omni_rt.model_files import TtsFiles, open_model
 from omni_rt.models.code_stream import StreamState
 from omni_rt.models.guard import Guard
 from omni_rt.models.long_text import cut
+from omni_rt.models.qwen3_tts.codec_decoder import CodecDecoder
 from omni_rt.models.qwen3_tts.session import TextToSpeech
 from tests.reference import assert_close
 from tests.voices import GREEDY, ROOT
@@ -46,6 +49,22 @@ def test_a_stream_equals_the_whole(base: TextToSpeech, step: int) -> None:
     pieces = [stream.push(codes[:, i : i + step]) for i in range(0, codes.shape[1], step)]
     assert [len(piece) for piece in pieces[:-1]] == [step * 1920] * (len(pieces) - 1)
     assert_close(np.concatenate([*pieces, stream.finish()]), whole, 1e-5)
+
+
+def test_pieces_of_300_frames_leave_no_seam(released: Path, cpu: Device) -> None:
+    """The whole is decoded in one piece here, which takes a decoder with more room than usual."""
+    files = open_model(released / BASE)
+    assert isinstance(files, TtsFiles)
+    config, frames = files.codec_config.decoder, 310
+    usual, roomy = (
+        CodecDecoder(files.codec.weights("codec_decoder", cpu, lambda *read: None), config, chunk=chunk)
+        for chunk in (None, frames)
+    )
+    codes = np.random.default_rng(2).integers(0, config.codebook_size, (config.codebooks, frames))
+    stream = usual.stream()
+    pieces = [stream.push(codes[:, :300]), stream.push(codes[:, 300:]), stream.finish()]
+    assert usual.chunk < frames == roomy.chunk
+    assert np.abs(np.concatenate(pieces) - roomy(codes)).max() <= 1e-5
 
 
 def test_a_stream_yields_what_generate_returns(custom: TextToSpeech) -> None:
@@ -146,8 +165,8 @@ def test_a_variant_says_what_it_cannot_do(models: dict[str, TextToSpeech]) -> No
     ):
         with pytest.raises(UnsupportedError, match=words):
             model.generate("hello", **options)
-    for clone in (custom, design):
-        with pytest.raises(UnsupportedError, match="Base"):
+    for clone, can in ((custom, "speaks as .*vivian"), (design, "takes a description")):
+        with pytest.raises(UnsupportedError, match=f"cannot clone: use a Base checkpoint; this one {can}"):
             clone.voice((np.ones(48_000, np.float32), 24_000))
     with pytest.raises(InputError, match="belongs to the size"):
         base.generate("hello", voice=Voice(np.zeros(7, np.float32)))

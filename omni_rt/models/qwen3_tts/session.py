@@ -335,7 +335,10 @@ class TextToSpeech(LoadedModel):
         short, too long, silent or not finite.
         """
         if self._components.speaker_encoder is None:
-            raise UnsupportedError(f"the {self.config.kind} variant cannot clone: use a Base checkpoint")
+            can = f"speaks as {', '.join(self.voices())}" if self.voices() else "takes a description in `instruct`"
+            raise UnsupportedError(
+                f"the {self.config.kind} variant cannot clone: use a Base checkpoint; this one {can}"
+            )
         if ref_text is not None and not ref_text.strip():
             raise InputError("ref_text is empty: give what is said in the reference, or leave it out")
         samples = load_audio(ref_audio, self.codec.sample_rate)  # type: ignore[arg-type]
