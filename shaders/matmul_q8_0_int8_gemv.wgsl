@@ -2,7 +2,7 @@
 // bindings: x [T, K] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows row_start.. of N; y [T, N] f32
 // work: workgroup (i, j) computes weight rows (i + j * groups.x) * ITEMS * WG / TEAM ..; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, int8_gemv
+// lib: int8_row, linked_sum, int8_gemv
 
 struct Params { T: u32, N: u32, K: u32, row_start: u32, row_count: u32 }
 

@@ -3,7 +3,7 @@
 // bindings: x [T, K] f32; g [K] f32; w_q [2 I, K] int8, w_d [2 I, K / 32] f16; h [T, I] f32
 // work: workgroup (i, j, t) computes h[t, (i + j * groups.x) * ITEMS * WG / TEAM ..]; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, normed_row, int8_gemv, sigmoid
+// lib: int8_row, linked_sum, normed_row, int8_gemv, sigmoid
 
 struct Params { K: u32, I: u32, epsilon: f32 }
 
@@ -40,6 +40,6 @@ fn main(
   let first = (group.y * groups.x + group.x) * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
   take_row(params.K, lane);
-  round_row(lane);
+  round_normed_row(lane);
   int8_products(first, params.I, params.K, lane);
 }

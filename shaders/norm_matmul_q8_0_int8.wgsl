@@ -3,7 +3,7 @@
 //   y [T, N] f32
 // work: workgroup (i, j, t) computes weight rows (i + j * groups.x) * ITEMS * WG / TEAM .. for row t; see lib/int8_gemv
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, normed_row, int8_gemv
+// lib: int8_row, linked_sum, normed_row, int8_gemv
 
 struct Params { K: u32, N: u32, epsilon: f32, row_start: u32, row_count: u32 }
 
@@ -38,6 +38,6 @@ fn main(
   let first = (group.y * groups.x + group.x) * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.row_count - 1u), params.K, lane);
   take_row(params.K, lane);
-  round_row(lane);
+  round_normed_row(lane);
   int8_products(first, params.row_count, params.K, lane);
 }

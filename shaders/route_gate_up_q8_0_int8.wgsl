@@ -6,7 +6,7 @@
 //   weights [T, top] f32; experts [T, top] i32
 // work: workgroup (i, a, t) ranks the experts and computes h[t, a, i * ITEMS * WG / TEAM ..]; see lib/int8_gemv. E up to 256
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
-// lib: int8_row, normed_row, int8_gemv, sigmoid
+// lib: int8_row, linked_sum, normed_row, int8_gemv, sigmoid
 
 struct Params { K: u32, E: u32, I: u32, epsilon: f32, top: u32, normalise: u32 }
 
@@ -92,7 +92,7 @@ fn main(
   }
   workgroupBarrier();
   rank_experts(lane);
-  round_row(lane);
+  round_normed_row(lane);
   expert = chosen[slot];
   let first = group.x * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
@@ -106,6 +106,7 @@ fn main(
     shares[lane] = share_of(e);
   }
   int8_products(first, params.I, params.K, lane);
+  workgroupBarrier();
   // The last lanes have the least to do now.
   if (group.x == 0u && lane == WG - 1u) {
     var total = 0.0;

@@ -185,8 +185,9 @@ def no_forbidden_words(item: Shader) -> Iterator[str]:
             yield f"contains {match[0]!r}"
     if len(re.findall(r"@compute", code)) != 1 or not re.search(r"\bfn main\b", item.text):
         yield "must have one entry point, main, in the file itself"
-    if ("subgroup" in code) != ("subgroup" in item.kernel.needs):
-        yield f"uses subgroup operations: {'subgroup' in code}, the kernel needs {item.kernel.needs}"
+    shuffles = bool(re.search(r"\bsubgroup|\bquad(?:Swap|Broadcast)", code))
+    if shuffles != ("subgroup" in item.kernel.needs):
+        yield f"uses subgroup operations: {shuffles}, the kernel needs {item.kernel.needs}"
     if ("enable f16" in code) != ("shader-f16" in item.kernel.needs):
         yield f"enables f16: {'enable f16' in code}, the kernel needs {item.kernel.needs}"
 

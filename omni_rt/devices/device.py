@@ -27,9 +27,9 @@ class Device(ABC):
     under `strict` such a call raises DeviceError instead. `ledger` accounts for memory. `steps_ahead` is how many
     decode steps are best issued before the result of the first is read. `records_pieces` says that it pays to capture
     steps of milliseconds too, although a recording keeps its activations. `own_memory` identifies a GPU with its own
-    memory, None where tensors take from the machine's. `activations` "q8" lets kernels round rows of activations to
-    int8 before they meet q8_0 weights, and caches beside such weights hold f16, which costs about as much accuracy as
-    the weights' own rounding did; "f32" forbids both.
+    memory, None where tensors take from the machine's. `features` are what kernels may need. `activations` "q8" lets
+    kernels round rows of activations to int8 before they meet q8_0 weights, and caches beside such weights hold f16,
+    which costs about as much accuracy as the weights' own rounding did; "f32" forbids both.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Device(ABC):
     steps_ahead: int = 0
     records_pieces: bool = False
     own_memory: Mapping[str, Any] | None = None
+    features: frozenset[str] = frozenset()
 
     def __init__(self, *, strict: bool, max_memory: int | None, activations: str) -> None:
         if activations not in ("q8", "f32"):

@@ -46,8 +46,11 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
 class Pipelines:
     """Caches over one GPU device: pipelines by shader and variant, parameters by content, bind groups by spans."""
 
-    def __init__(self, gpu: Any, name: str, create_module: Callable[[str, str], Any], ffi: Any, lib: Any) -> None:
+    def __init__(
+        self, gpu: Any, name: str, linked: int, create_module: Callable[[str, str], Any], ffi: Any, lib: Any
+    ) -> None:
         self._gpu = gpu
+        self._linked = linked
         self._ffi = ffi
         self._lib = lib
         self._name = name
@@ -68,7 +71,7 @@ class Pipelines:
         """
         key = (name, tuple(sorted(variant.items())))
         if key not in self._pipelines:
-            source, overrides = shader.specialise(shader.load_source(name), variant)
+            source, overrides = shader.specialise(shader.load_source(name), variant, self._linked)
             used = shader.workgroup_storage(source, variant)
             if used > self._storage:
                 raise DeviceError(

@@ -14,6 +14,8 @@ from omni_rt.errors import DeviceError
 TUNABLE = re.compile(r"^const (\w+): u32 = (\d+)u; // tune", re.MULTILINE)
 OVERRIDE = re.compile(r"^override (\w+): u32 = (\d+)u;", re.MULTILINE)
 LIBRARIES = re.compile(r"^// lib: (.+)$", re.MULTILINE)
+LINKED = re.compile(r"^const LINKED: u32 = 4u;", re.MULTILINE)
+FEWEST_LINKED, MOST_LINKED = 4, 32
 
 
 @cache
@@ -42,10 +44,11 @@ def load_source(name: str) -> str:
     return "\n".join(parts)
 
 
-def specialise(source: str, variant: Mapping[str, int]) -> tuple[str, dict[str, float]]:
+def specialise(source: str, variant: Mapping[str, int], linked: int = FEWEST_LINKED) -> tuple[str, dict[str, float]]:
     """Apply a variant: return the source with its `// tune` constants set, and the values of its overrides.
 
-    Raises DeviceError when the variant names a constant that the source does not declare as tunable.
+    `linked` neighbouring lanes certainly share a subgroup. Raises DeviceError when the variant names a constant that
+    the source does not declare as tunable.
     """
     constants = {match[1] for match in TUNABLE.finditer(source)}
     overrides = {match[1] for match in OVERRIDE.finditer(source)}
@@ -56,7 +59,8 @@ def specialise(source: str, variant: Mapping[str, int]) -> tuple[str, dict[str, 
     def replace(match: re.Match[str]) -> str:
         return f"const {match[1]}: u32 = {variant.get(match[1], int(match[2]))}u; // tune"
 
-    return TUNABLE.sub(replace, source), {name: float(variant[name]) for name in overrides if name in variant}
+    source = LINKED.sub(f"const LINKED: u32 = {linked}u;", TUNABLE.sub(replace, source))
+    return source, {name: float(variant[name]) for name in overrides if name in variant}
 
 
 TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec2<i32>": 8}

@@ -23,6 +23,7 @@ from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up, words
 from omni_rt.devices.noise import GpuNoise
 from omni_rt.devices.pipelines import Pipelines, binding_kinds, trusted_module
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
+from omni_rt.devices.shader import FEWEST_LINKED, MOST_LINKED
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.devices.upload import Uploads
 from omni_rt.errors import DeviceError
@@ -56,6 +57,12 @@ def adapters() -> list[Adapter]:
     return sorted(found, key=lambda adapter: adapter.software)
 
 
+def linked_lanes(info: Mapping[str, Any]) -> int:
+    """Return how many neighbouring lanes certainly share a subgroup of an adapter: a power of two."""
+    smallest = next((int(size) for name, size in info.items() if name.endswith("group_min_size")), 0)
+    return min(max(smallest, FEWEST_LINKED), MOST_LINKED)
+
+
 class WebGpuDevice(Device):
     """A GPU (or a software adapter) behind WebGPU.
 
@@ -81,7 +88,7 @@ class WebGpuDevice(Device):
         self.adapter = adapter
         self.own_memory = adapter.handle.info if adapter.handle.info["adapter_type"] == "DiscreteGPU" else None
         self.release = release
-        self.features = {name for name in WANTED_FEATURES if name in adapter.handle.features}
+        self.features = frozenset(WANTED_FEATURES) & adapter.handle.features
         limits = {
             name: value for name, value in adapter.handle.limits.items() if name.startswith("max-") and value < 1 << 53
         }
@@ -94,7 +101,8 @@ class WebGpuDevice(Device):
         self.max_binding = min(self.limits["max-storage-buffer-binding-size"], self.limits["max-buffer-size"])
         self._align = max(self.limits["min-storage-buffer-offset-alignment"], ALIGNMENT)
         self._pool = Pool(self._create_buffer, self.ledger)
-        self.pipelines = Pipelines(self._gpu, self.name, self._create_module, ffi, lib)
+        linked = linked_lanes(adapter.handle.info)
+        self.pipelines = Pipelines(self._gpu, self.name, linked, self._create_module, ffi, lib)
         self._noise = GpuNoise(self._gpu)
         self._uploads = Uploads(self._gpu, ffi, lib)
         self.stream = Stream(self._gpu, ffi, lib)

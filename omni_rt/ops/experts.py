@@ -69,10 +69,11 @@ def _int8_down_kernels() -> list[Kernel]:
             return cdiv(c.N, v["WG"] // v["TEAM"] // c.A * v["TURNS"]), c.T, 1
 
         variants = tuple({"WG": lanes, "TEAM": team, "TURNS": n} for lanes, n in DOWN_LANES)
-        shader, dtypes = "expert_down_q8_0_int8", {"w": "q8_0"}
-        kernels.append(
-            Kernel(shader, ("N", "I", "A"), grid, dtypes, when, variants, int8=True, tolerance=INT8_ROUNDING)
-        )
+        kernel = Kernel(
+            "expert_down_q8_0_int8", ("N", "I", "A"), grid, {"w": "q8_0"}, when, variants,
+            needs=("subgroup",), int8=True, tolerance=INT8_ROUNDING,
+        )  # fmt: skip
+        kernels.append(kernel)
     return kernels
 
 

@@ -69,6 +69,7 @@ def int8_kernels(
                 {"w": "q8_0"},
                 when,
                 tuple(variants),
+                needs=("subgroup",),
                 int8=True,
                 tolerance=GATED_ROUNDING if gated else INT8_ROUNDING,
                 **settings,
@@ -96,5 +97,6 @@ def int8_calls(length: str, items: str, gated: bool = False, **dims: Any) -> lis
 def in_int8(x: Tensor, w: Tensor) -> bool:
     """Say whether one row x meets q8_0 weights on a GPU that may round it to int8."""
     device = x.device
+    able = device.kind == "wgpu" and device.activations == "q8" and "subgroup" in device.features
     fits = x.shape[-1] % BLOCK == 0 and x.shape[-1] <= LONGEST_GATED[-1] and not w.parts
-    return device.kind == "wgpu" and device.activations == "q8" and w.dtype == "q8_0" and x.shape[0] == 1 and fits
+    return able and fits and w.dtype == "q8_0" and x.shape[0] == 1

@@ -2,15 +2,16 @@
 // multiplies the ROWS weight rows of one item after the other, ITEMS of them: workgroups are few and large, as each
 // rounds the row anew. The weights of the next item are under way while the sums of this one are added up. The caller
 // defines WG, TEAM, ROWS, ITEMS, MOST, w_q: array<vec4<u32>> (16 int8 each), w_d: array<u32> (the f16 scales of two
-// blocks of 32 per word), chunk_place(item, r, chunk) (where w_q holds 16 values of row r), finish(item, totals) and
-// the lib int8_row.
+// blocks of 32 per word), chunk_place(item, r, chunk) (where w_q holds 16 values of row r), finish(item, totals) (which
+// one lane calls) and the libs int8_row and linked_sum.
 
 const TEAMS: u32 = WG / TEAM;
 const CHUNKS: u32 = MOST / 16u / TEAM;
+const JOINED: u32 = min(LINKED, TEAM); // lanes whose sums need no workgroup memory
+const PARTS: u32 = TEAM / JOINED;
 const BUFFERS: u32 = 2u - 1u / ITEMS; // of sums: one is filled while the other is read
-const SHARES: u32 = TEAM + 1u; // one more, so that the sums of two teams lie in different banks
 
-var<workgroup> team_shares: array<f32, BUFFERS * ROWS * TEAMS * SHARES>;
+var<workgroup> team_parts: array<f32, BUFFERS * ROWS * WG / 4u>;
 
 var<private> weight_quants: array<array<vec4<u32>, CHUNKS>, ROWS>;
 var<private> weight_scales: array<array<u32, CHUNKS>, ROWS>;
@@ -33,8 +34,9 @@ fn int8_products(first: u32, items: u32, length: u32, lane: u32) {
     if (base >= items) {
       break;
     }
+    var totals: array<f32, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
-      var total = 0.0;
+      totals[r] = 0.0;
       for (var c = 0u; c < CHUNKS; c++) {
         let chunk = c * TEAM + member;
         let quants = weight_quants[r][c];
@@ -42,25 +44,32 @@ fn int8_products(first: u32, items: u32, length: u32, lane: u32) {
         sum += dot4I8Packed(quants.y, row_words[PLANE + chunk]);
         sum += dot4I8Packed(quants.z, row_words[2u * PLANE + chunk]);
         sum += dot4I8Packed(quants.w, row_words[3u * PLANE + chunk]);
-        total += f32(sum) * row_scales[chunk] * unpack2x16float(weight_scales[r][c]).x;
+        totals[r] += f32(sum) * row_scales[chunk] * unpack2x16float(weight_scales[r][c]).x;
       }
-      team_shares[((i % BUFFERS * ROWS + r) * TEAMS + team) * SHARES + member] = total;
     }
     if (i + 1u < ITEMS) {
       load_item(min(base + TEAMS + team, items - 1u), length, lane);
     }
-    workgroupBarrier();
-    if (lane < TEAMS && base + lane < items) {
-      var totals: array<f32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+      totals[r] = linked_sum(totals[r], JOINED);
+    }
+    if (PARTS > 1u) {
+      let place = (i % BUFFERS * TEAMS + team) * ROWS;
       for (var r = 0u; r < ROWS; r++) {
-        var sums = vec4<f32>();
-        for (var n = 0u; n < TEAM; n += 4u) {
-          let at = ((i % BUFFERS * ROWS + r) * TEAMS + lane) * SHARES + n;
-          sums += vec4(team_shares[at], team_shares[at + 1u], team_shares[at + 2u], team_shares[at + 3u]);
+        if (member % JOINED == 0u) {
+          team_parts[(place + r) * PARTS + member / JOINED] = totals[r];
         }
-        totals[r] = dot(sums, vec4(1.0));
+        totals[r] = 0.0;
       }
-      finish(base + lane, totals);
+      workgroupBarrier();
+      for (var r = 0u; r < ROWS; r++) {
+        for (var n = 0u; n < PARTS; n++) {
+          totals[r] += team_parts[(place + r) * PARTS + n];
+        }
+      }
+    }
+    if (member == 0u && base + team < items) {
+      finish(base + team, totals);
     }
   }
 }
