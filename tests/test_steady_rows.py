@@ -61,6 +61,8 @@ def assert_rows_stand_alone(
 
 WIDTH = 96
 DTYPES = ("f32", "f16", "q8_0")
+KERNELS = ("f32", "f16")
+"""Dtypes of the kernels of convolutions."""
 
 
 @pytest.mark.parametrize("as_rows", [1, 2, 8, 32, 120, 1200])
@@ -72,13 +74,8 @@ def test_products(steady: Device, dtype: str, as_rows: int) -> None:
 
 
 @pytest.mark.parametrize("as_rows", [8, 32, 1200])
-@pytest.mark.parametrize(
-    ("dtype", "outputs", "groups"),
-    [
-        *((dtype, outputs, 1) for dtype in DTYPES for outputs in (40, 1)),
-        *((dtype, WIDTH, WIDTH) for dtype in ("f32", "f16")),  # rows of one value do not divide into blocks of q8_0
-    ],
-)
+@pytest.mark.parametrize(("outputs", "groups"), [(40, 1), (1, 1), (WIDTH, WIDTH)])
+@pytest.mark.parametrize("dtype", KERNELS)
 def test_convolutions(steady: Device, dtype: str, outputs: int, groups: int, as_rows: int) -> None:
     w, b = steady.weight(values(outputs, 7, WIDTH // groups), dtype), steady.tensor(values(outputs))
     before = values(18 + ROWS, WIDTH)
@@ -92,7 +89,7 @@ def test_convolutions(steady: Device, dtype: str, outputs: int, groups: int, as_
 
 
 @pytest.mark.parametrize("as_rows", [8, 32, 1200])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", KERNELS)
 def test_transposed_convolutions(steady: Device, dtype: str, as_rows: int) -> None:
     w, b = steady.weight(values(3, 20, 2, WIDTH), dtype), steady.tensor(values(20))
     before = values(1 + ROWS, WIDTH)
@@ -106,7 +103,7 @@ def test_transposed_convolutions(steady: Device, dtype: str, as_rows: int) -> No
 
 
 @pytest.mark.parametrize(("frame", "dilation"), [(8, 1), (32, 1), (32, 3), (32, 9), (50, 9), (11, 20)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", KERNELS)
 def test_convolutions_of_whole_frames(steady: Device, dtype: str, frame: int, dilation: int) -> None:
     """A stream that is cut at frames only, the first of which may be a part of one."""
     w, b, tail = steady.weight(values(40, 7, WIDTH), dtype), steady.tensor(values(40)), 6 * dilation
@@ -121,7 +118,7 @@ def test_convolutions_of_whole_frames(steady: Device, dtype: str, frame: int, di
 
 
 @pytest.mark.parametrize("frame", [8, 32, 50])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", KERNELS)
 def test_transposed_convolutions_of_whole_frames(steady: Device, dtype: str, frame: int) -> None:
     w, b = steady.weight(values(3, 20, 2, WIDTH), dtype), steady.tensor(values(20))
     before = values(1 + ROWS, WIDTH)

@@ -8,9 +8,7 @@
 static void widen(weight_rows w, int64_t start, int64_t count, float *to) {
     for (int64_t i = 0; i < count; i++) {
         int64_t at = start + i;
-        to[i] = w.kind == WEIGHT_F32   ? ((const float *)w.values)[at]
-                : w.kind == WEIGHT_F16 ? half_value(((const uint16_t *)w.values)[at])
-                                       : (float)((const int8_t *)w.values)[at] * half_value(w.scales[at / BLOCK]);
+        to[i] = w.kind == WEIGHT_F32 ? ((const float *)w.values)[at] : half_value(((const uint16_t *)w.values)[at]);
     }
 }
 
@@ -62,12 +60,11 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
     const omni_value *u = call->uniforms;
     int64_t t = u[0].i, c = u[1].i, p = u[2].i, n = u[3].i, taps = u[4].i, inputs = u[5].i;
     int64_t stride = u[6].i, dilation = u[7].i, right = u[8].i, reach = p + t + right - (taps - 1) * dilation;
-    int scaled = kind == WEIGHT_Q8_0;
     if (reach <= 0)
         return OMNI_BAD_INDEX;
     int64_t count = (reach - 1) / stride + 1, groups = c / inputs;
-    weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, taps * inputs};
-    const float *b = call->planes[3 + scaled];
+    weight_rows w = {kind, call->planes[2], NULL, taps * inputs};
+    const float *b = call->planes[3];
     float_source from = {.pieces = taps, .length = inputs, .x = call->planes[0], .tail = call->planes[1], .before = p,
                          .t = t, .width = c, .row_step = stride, .tap_step = dilation};
     int depthwise = inputs == 1 && groups == n, narrow = groups == 1 && n < LANES;
@@ -102,15 +99,14 @@ static int conv1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
 static int conv_transpose1d_kind(const omni_call *call, omni_pool *pool, weight_kind kind) {
     const omni_value *u = call->uniforms;
     int64_t t = u[0].i, c = u[1].i, p = u[2].i, phases = u[3].i, n = u[4].i, taps = u[5].i;
-    int scaled = kind == WEIGHT_Q8_0;
     if (p + 1 < taps)
         return OMNI_BAD_INDEX;
-    weight_rows w = {kind, call->planes[2], scaled ? call->planes[3] : NULL, taps * c};
+    weight_rows w = {kind, call->planes[2], NULL, taps * c};
     float *bias = omni_scratch(pool, 0, (size_t)(phases * n) * sizeof *bias);
     if (!bias)
         return OMNI_NO_MEMORY;
     for (int64_t phase = 0; phase < phases; phase++)
-        memcpy(bias + phase * n, call->planes[3 + scaled], (size_t)n * sizeof *bias);
+        memcpy(bias + phase * n, call->planes[3], (size_t)n * sizeof *bias);
     float_source from = {.pieces = taps, .length = c, .x = call->planes[0], .tail = call->planes[1], .before = p, .t = t,
                          .width = c, .row_step = 1, .tap_step = 1};
     float_product product = {w, phases * n, t, from, call->outputs[0], phases * n, bias, 0};
@@ -122,7 +118,6 @@ static int conv2d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
     const omni_value *u = call->uniforms;
     int64_t images = u[0].i, h = u[1].i, wide = u[2].i, c = u[3].i, n = u[4].i, tall = u[5].i, across = u[6].i;
     int64_t stride = u[7].i, pad = u[8].i, rows = h + 2 * pad, columns = wide + 2 * pad;
-    int scaled = kind == WEIGHT_Q8_0;
     if (rows < tall || columns < across)
         return OMNI_BAD_INDEX;
     const float *x = call->planes[0];
@@ -144,16 +139,15 @@ static int conv2d_kind(const omni_call *call, omni_pool *pool, weight_kind kind)
         int64_t image = i / (down * right), row = i / right % down, column = i % right;
         pointers[i] = x + ((image * rows + row * stride) * columns + column * stride) * c;
     }
-    weight_rows w = {kind, call->planes[1], scaled ? call->planes[2] : NULL, tall * across * c};
+    weight_rows w = {kind, call->planes[1], NULL, tall * across * c};
     float_source from = {.pieces = tall, .length = across * c, .rows = pointers, .stride = columns * c};
-    float_product product = {w, n, count, from, call->outputs[0], n, call->planes[2 + scaled], 0};
+    float_product product = {w, n, count, from, call->outputs[0], n, call->planes[2], 0};
     return float_product_run(pool, &product);
 }
 
 #define KINDS(name)                                                                                                    \
     static int name##_f32(const omni_call *call, omni_pool *pool) { return name##_kind(call, pool, WEIGHT_F32); }      \
-    static int name##_f16(const omni_call *call, omni_pool *pool) { return name##_kind(call, pool, WEIGHT_F16); }      \
-    static int name##_q8_0(const omni_call *call, omni_pool *pool) { return name##_kind(call, pool, WEIGHT_Q8_0); }
+    static int name##_f16(const omni_call *call, omni_pool *pool) { return name##_kind(call, pool, WEIGHT_F16); }
 KINDS(conv1d)
 KINDS(conv_transpose1d)
 KINDS(conv2d)

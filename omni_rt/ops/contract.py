@@ -131,9 +131,9 @@ class Native:
         )
 
 
-def by_weight(name: str, *uniforms: str) -> list[Native]:
+def by_weight(name: str, *uniforms: str, dtypes: Sequence[str] = DTYPE_CLASSES["weight"]) -> list[Native]:
     """Return a C body for each dtype of the weight w."""
-    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in DTYPE_CLASSES["weight"]]
+    return [Native(f"{name}_{dtype}", uniforms, {"w": dtype}) for dtype in dtypes]
 
 
 Example = Callable[[np.random.Generator, Mapping[str, Any]], Mapping[str, np.ndarray]]

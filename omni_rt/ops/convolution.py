@@ -6,7 +6,7 @@ came before within it. So a streamed and a whole run are the same op.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -17,6 +17,9 @@ from omni_rt.ops.elementwise import activated, snake, snake_example
 from omni_rt.ops.grids import GRID_LIMIT
 from omni_rt.ops.matmul import product
 from omni_rt.tensor import Tensor
+
+DTYPES = DTYPE_CLASSES["float"]
+"""Dtypes of kernels: quantised models keep theirs in f16."""
 
 FEW_ROWS = 32
 """From this many output rows on a convolution may go by tiles."""
@@ -36,13 +39,7 @@ Shape = Callable[[Call], tuple[int, int]]
 """Output rows and columns of a call, as the matrix product that a convolution is."""
 
 
-def _wide_kernels(
-    name: str,
-    uniforms: tuple[str, ...],
-    shape: Shape,
-    wide: Callable[[Call], bool],
-    dtypes: Sequence[str] = DTYPE_CLASSES["weight"],
-) -> list[Kernel]:
+def _wide_kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[[Call], bool]) -> list[Kernel]:
     """Return the kernels of a convolution for calls that are `wide`, by the dtypes of w; the first that takes one runs.
 
     `wide` says that the window of an output is made of whole vec4, of one group.
@@ -64,7 +61,7 @@ def _wide_kernels(
         return cdiv(columns, 4 * lanes * variant["NB"]), cdiv(rows, 1024 // lanes * variant["MB"]), 1
 
     kernels = []
-    for dtype in dtypes:
+    for dtype in DTYPES:
         weight = {"w": dtype}
         kernels += [
             Kernel(f"{name}_{dtype}_skinny", uniforms, skinny_grid, weight, skinny, SKINNY),
@@ -79,7 +76,7 @@ def _kernels(name: str, uniforms: tuple[str, ...], shape: Shape, wide: Callable[
     def grid(call: Call, variant: Mapping[str, int]) -> tuple[int, int, int]:
         return min(cdiv(prod(shape(call)), 256), GRID_LIMIT), 1, 1
 
-    direct = [Kernel(f"{name}_{dtype}_direct", uniforms, grid, {"w": dtype}) for dtype in DTYPE_CLASSES["weight"]]
+    direct = [Kernel(f"{name}_{dtype}_direct", uniforms, grid, {"w": dtype}) for dtype in DTYPES]
     return _wide_kernels(name, uniforms, shape, wide) + direct
 
 
@@ -95,9 +92,7 @@ def _few() -> list[Kernel]:
         rows, outputs = _conv1d_shape(call)
         return cdiv(rows, 64), outputs, 1
 
-    return [
-        Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in DTYPE_CLASSES["weight"]
-    ]
+    return [Kernel(f"conv1d_{dtype}_few", CONV1D_UNIFORMS, grid, {"w": dtype}, takes) for dtype in DTYPES]
 
 
 def _judged_rows(call: Call, shape: Shape) -> int:
@@ -126,7 +121,7 @@ def _minimal(name: str, uniforms: tuple[str, ...], takes: Callable[[Call], bool]
     def when(call: Call) -> bool:
         return call.frame >= LEAST_FRAME and call.T > 0 and call.C % 16 == 0 and takes(call)
 
-    return [Native(f"{name}_{dtype}_minimal", uniforms, {"w": dtype}, when) for dtype in ("f32", "f16")]
+    return [Native(f"{name}_{dtype}_minimal", uniforms, {"w": dtype}, when) for dtype in DTYPES]
 
 
 def _seven_taps(call: Call) -> bool:
@@ -140,11 +135,11 @@ def _framed(**call: int) -> dict[str, int]:
 
 
 @op(
-    "x[T, C], tail[P, C], w[N, J, I]:weight, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
+    "x[T, C], tail[P, C], w[N, J, I]:float, b[N] -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
     kernels=_few() + _kernels("conv1d", CONV1D_UNIFORMS, _conv1d_shape, _conv1d_wide),
     natives=(
         *_minimal("conv1d", ("T", "C", "N", "dilation", "frame"), _seven_taps),
-        *by_weight("conv1d", *CONV1D_UNIFORMS, "as_rows"),
+        *by_weight("conv1d", *CONV1D_UNIFORMS, "as_rows", dtypes=DTYPES),
     ),
     domain=(
         {"T": 1, "C": 3, "P": 0, "N": 2, "J": 1, "I": 3, "stride": 1, "dilation": 1, "right": 0},
@@ -227,7 +222,7 @@ def _snake_example(rng: np.random.Generator, dims: Mapping[str, Any]) -> dict[st
 @op(
     "x[T, C], tail[P, C], w[N, J, I]:float, b[N], frequency[N], amplitude[N]"
     " -> y[(P + T + right - (J - 1) * dilation - 1) // stride + 1, N]",
-    kernels=_wide_kernels("conv1d_snake", CONV1D_UNIFORMS, _conv1d_shape, _conv1d_wide, DTYPE_CLASSES["float"]),
+    kernels=_wide_kernels("conv1d_snake", CONV1D_UNIFORMS, _conv1d_shape, _conv1d_wide),
     domain=(
         {"T": 5, "C": 32, "P": 18, "N": 9, "J": 7, "I": 32, "stride": 1, "dilation": 3, "right": 0},
         {"T": 130, "C": 32, "P": 18, "N": 68, "J": 3, "I": 32, "stride": 1, "dilation": 9, "right": 0},
@@ -276,7 +271,7 @@ def conv1d_activated(
 
 
 @op(
-    "x[T, C], tail[P, C], w[M, N, Q, C]:weight, b[N] -> y[M*T, N]",
+    "x[T, C], tail[P, C], w[M, N, Q, C]:float, b[N] -> y[M*T, N]",
     kernels=_kernels(
         "conv_transpose1d",
         ("T", "C", "P", "M", "N", "Q"),
@@ -285,7 +280,7 @@ def conv1d_activated(
     ),
     natives=(
         *_minimal("conv_transpose1d", ("T", "C", "M", "N", "frame"), lambda c: c.Q == 2 and c.P == 1),
-        *by_weight("conv_transpose1d", "T", "C", "P", "M", "N", "Q", "as_rows"),
+        *by_weight("conv_transpose1d", "T", "C", "P", "M", "N", "Q", "as_rows", dtypes=DTYPES),
     ),
     domain=(
         {"T": 1, "C": 3, "P": 0, "M": 2, "N": 3, "Q": 1},
@@ -318,7 +313,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any, *, as_rows: int = 0, fra
 
 
 @op(
-    "x[B, H, W, C], w[N, J, L, C]:weight, b[N]"
+    "x[B, H, W, C], w[N, J, L, C]:float, b[N]"
     " -> y[B, (H + 2 * pad - J) // stride + 1, (W + 2 * pad - L) // stride + 1, N]",
     kernels=_kernels(
         "conv2d",
@@ -326,7 +321,7 @@ def conv_transpose1d(x: Any, tail: Any, w: Any, b: Any, *, as_rows: int = 0, fra
         _conv2d_shape,
         wide=lambda c: c.C % 4 == 0,
     ),
-    natives=by_weight("conv2d", "B", "H", "W", "C", "N", "J", "L", "stride", "pad"),
+    natives=by_weight("conv2d", "B", "H", "W", "C", "N", "J", "L", "stride", "pad", dtypes=DTYPES),
     domain=(
         {"B": 2, "H": 7, "W": 5, "C": 1, "N": 3, "J": 3, "L": 3, "stride": 2, "pad": 1},
         {"B": 1, "H": 4, "W": 6, "C": 32, "N": 5, "J": 3, "L": 2, "stride": 2, "pad": 0},
