@@ -12,6 +12,7 @@ typedef struct {
     const int32_t *experts;     /* [t * per_row] */
     const float *weights, *r;   /* expert_down only */
     float *y;
+    float *products; /* expert_down of few pairs: [pairs][outputs] */
     int64_t t, count, per_row, outputs, step, chunks;
     int64_t active;             /* experts with pairs */
     const int64_t *order;       /* pairs sorted by expert */
@@ -38,21 +39,26 @@ static void gate_up_few_task(void *context, int64_t chunk, int worker) {
     }
 }
 
-/* Few pairs: chunk = run of outputs, over all rows and their experts. */
+/* Few pairs: chunk = pair x run of outputs, so that a thread reads its experts one after the other, each in order. */
 static void down_few_task(void *context, int64_t chunk, int worker) {
     const expert_job *job = context;
     (void)worker;
-    int64_t n = job->outputs, begin = chunk * job->step, end = omni_min(begin + job->step, n);
-    for (int64_t t = 0; t < job->t; t++) {
-        memcpy(job->y + t * n + begin, job->r + t * n + begin, (size_t)(end - begin) * sizeof(float));
-        for (int64_t pair = t * job->per_row; pair < (t + 1) * job->per_row; pair++)
-            for (int64_t at = begin; at < end; at += GROUP) {
-                int64_t count = omni_min(GROUP, end - at);
-                float sums[GROUP];
-                dot_some(weight_from(job->w, job->experts[pair] * n + at), job->x, pair, count, sums);
-                for (int64_t j = 0; j < count; j++)
-                    job->y[t * n + at + j] += job->weights[pair] * sums[j];
-            }
+    int64_t pair = chunk / job->chunks, begin = chunk % job->chunks * job->step, n = job->outputs;
+    int64_t end = omni_min(begin + job->step, n);
+    for (int64_t at = begin; at < end; at += GROUP)
+        dot_some(weight_from(job->w, job->experts[pair] * n + at), job->x, pair, omni_min(GROUP, end - at),
+                 job->products + pair * n + at);
+}
+
+/* y = r + the weighted products of each row's pairs. */
+static void weigh_products(const expert_job *job) {
+    int64_t n = job->outputs;
+    memcpy(job->y, job->r, (size_t)(job->t * n) * sizeof(float));
+    for (int64_t pair = 0; pair < job->count; pair++) {
+        const float *products = job->products + pair * n;
+        float *y = job->y + pair / job->per_row * n, weight = job->weights[pair];
+        for (int64_t j = 0; j < n; j++)
+            y[j] += weight * products[j];
     }
 }
 
@@ -193,7 +199,11 @@ static int experts_kind(const omni_call *call, omni_pool *pool, weight_kind kind
     if (job.count < FEW_PAIRS * omni_min(experts, job.count) || t < FEW_PAIRS) {
         job.step = rows_per_chunk(pool, job.outputs, weight_bytes(kind, k));
         job.chunks = omni_divide_up(job.outputs, job.step);
-        omni_parallel(pool, down ? down_few_task : gate_up_few_task, &job, down ? job.chunks : job.count * job.chunks);
+        if (down && !(job.products = omni_scratch(pool, 1, (size_t)(job.count * job.outputs) * sizeof(float))))
+            return OMNI_NO_MEMORY;
+        omni_parallel(pool, down ? down_few_task : gate_up_few_task, &job, job.count * job.chunks);
+        if (down)
+            weigh_products(&job);
         return OMNI_DONE;
     }
     if (!sort_pairs(pool, &job, experts) || !omni_reserve_workers(pool, (down ? 1 : 2) * panel_bytes(&job)))
