@@ -10,8 +10,9 @@ typedef struct {
     omni_pool *pool;
 } matmul_job;
 
-/* Rows of x up to which reading the weights row by row beats turning them: the tiles of int8 pay off sooner. */
-enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 3 };
+/* Rows of x up to which reading the weights row by row beats turning them: the tiles of int8 pay off sooner, and floats
+ * have dot products of several weight rows at a time. */
+enum { FEW_ROWS = 8, FEW_ROWS_INT8 = 3, FEW_ROWS_FLOAT = 1 };
 
 /* Rows of x that repay turning a panel of weights for them alone. */
 enum { ROWS_WORTH_A_PANEL = 64 };
@@ -71,7 +72,7 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
         return OMNI_DONE;
     if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
         return OMNI_NO_MEMORY;
-    if (w.kind == WEIGHT_Q8_0 && judged <= (int8 ? FEW_ROWS_INT8 : FEW_ROWS)) {
+    if (judged <= (int8 ? FEW_ROWS_INT8 : w.kind == WEIGHT_Q8_0 ? FEW_ROWS : FEW_ROWS_FLOAT)) {
         job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));
         omni_parallel(pool, matmul_few_task, &job, omni_divide_up(n, job.step));
         return OMNI_DONE;
@@ -87,7 +88,7 @@ static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t,
     }
     float_source from = {.pieces = 1, .length = k, .x = x, .t = t, .width = k, .row_step = 1};
     float_product product = {w, n, t, from, y, n, start, start_stride};
-    return float_product_as(pool, &product, as_rows);
+    return float_product_as(pool, &product, judged);
 }
 
 static int matmul_kind(const omni_call *call, omni_pool *pool, weight_kind kind, int add, int int8) {
