@@ -52,45 +52,44 @@ INLINE vf load_cache_part(const void *cache, int half, int64_t at, int64_t count
 
 /* One query ---------------------------------------------------------------------------------------------------
  *
- * A chunk is a run of keys times a run of groups, so that the rows it reads lie together in memory. They are asked for
- * while the first of its groups is scored. */
+ * A chunk is a run of keys times a run of groups, so that the rows it reads lie together in memory. Those of the next
+ * KEYS keys are asked for while these are scored, a few at a time: asking for many at once waits for memory. */
 
-enum { SUMS = LANES < 16 ? 8 : 16, WIDEST_PASS = 8, ROWS_AHEAD = 8 };
+enum { SUMS = LANES < 16 ? 8 : 16, WIDEST_PASS = 8 };
 
-/* Ask for the part of a cache row that `groups` from `group` on take; `slot` may lie one turn of the ring ahead. */
-INLINE void ask_row(const attention_job *job, const void *cache, int64_t slot, int64_t group, int64_t groups) {
-    int64_t size = job->half ? 2 : 4, row = slot < job->s ? slot : slot - job->s;
-    const char *from = (const char *)cache + (row * job->groups + group) * job->d * size;
-    for (int64_t at = 0; at < groups * job->d * size; at += 64)
-        __builtin_prefetch(from + at, 0, 2);
-}
-
+/* The first value of a row; `slot` may lie one turn of the ring ahead. */
 INLINE int64_t slot_row(const attention_job *job, int64_t slot, int64_t group) {
     return ((slot < job->s ? slot : slot - job->s) * job->groups + group) * job->d;
 }
 
-/* A run of keys: those of `count` positions from ring slot `slot` on, seen by the heads of one group. The rows of this
- * group and of the `ask` - 1 behind it are asked for, keys ahead up to `left` of them; 0 asks for none. */
+/* Ask for the part of a row of keys and of values that `groups` from `group` on take; `slot` as in slot_row. */
+INLINE void ask_row(const attention_job *job, int64_t slot, int64_t group, int64_t groups) {
+    int64_t size = job->half ? 2 : 4, from = slot_row(job, slot, group) * size;
+    for (int64_t at = from; at < from + groups * job->d * size; at += 64) {
+        __builtin_prefetch((const char *)job->k + at, 0, 2);
+        __builtin_prefetch((const char *)job->v + at, 0, 2);
+    }
+}
+
+/* A run of keys: those of `count` positions from ring slot `slot` on, seen by the heads of one group. The chunk has `left`
+ * keys from there on, and `groups` groups from `begin` on. Its heads are scored in `turns` passes over the run; that of
+ * `turn` asks for its part of the next rows. */
 typedef struct {
-    int64_t slot, count, group, ask, left;
+    int64_t slot, count, group, left, begin, groups, turn, turns;
 } key_run;
 
 /* scores[m][i] = scale * q[m] . k[i] for `heads` (1, 2 or HEADS) heads. */
 INLINE void score_keys(const attention_job *job, int half, const float *q, int heads, key_run run, float *scores) {
     int64_t d = job->d, whole = d / LANES * LANES;
     const int step = LANES / heads; /* keys at once: the LANES sums are then added up together */
+    int64_t asked = KEYS + run.turn * KEYS / run.turns;
     for (int64_t i = 0; i < run.count; i += step) {
         vf sums[LANES];
         int64_t rows[LANES];
-        for (int k = 0; k < step; k++) {
-            int64_t key = omni_min(i + k, run.count - 1);
-            rows[k] = slot_row(job, run.slot + key, run.group);
-            if (run.ask && i + k < run.count) {
-                ask_row(job, job->v, run.slot + key, run.group, run.ask);
-                if (key + ROWS_AHEAD < run.left)
-                    ask_row(job, job->k, run.slot + key + ROWS_AHEAD, run.group, run.ask);
-            }
-        }
+        for (int k = 0; k < step; k++)
+            rows[k] = slot_row(job, run.slot + omni_min(i + k, run.count - 1), run.group);
+        for (int64_t due = KEYS + (run.turn * KEYS + i + step) / run.turns; asked < omni_min(due, run.left); asked++)
+            ask_row(job, run.slot + asked, run.begin, run.groups);
         UNROLL
         for (int at = 0; at < LANES; at++)
             sums[at] = vf_zero();
@@ -191,7 +190,7 @@ INLINE void single_heads(const attention_job *job, int half, const float *q, int
 
 INLINE void single_group(const attention_job *job, int half, key_run run, float *state) {
     const float *q = job->q + run.group * job->per_group * job->d;
-    for (int64_t m = 0, heads; m < job->per_group; m += heads, run.ask = 0) {
+    for (int64_t m = 0, heads; m < job->per_group; m += heads, run.turn++) {
         int64_t left = job->per_group - m;
         heads = left >= HEADS ? HEADS : left >= 2 ? 2 : 1;
         if (heads == HEADS)
@@ -223,12 +222,13 @@ static void single_query_task(void *context, int64_t chunk, int worker) {
             memset(state, 0, (size_t)stride * sizeof *state);
             state[0] = -INFINITY;
         }
-    for (int64_t i = 0; i < omni_min(ROWS_AHEAD, to - from); i++)
-        ask_row(job, job->k, (from + i) % job->s, begin, end - begin);
+    for (int64_t i = 0; i < omni_min(KEYS, to - from); i++)
+        ask_row(job, from % job->s + i, begin, end - begin);
+    int64_t passes = job->per_group / HEADS + job->per_group % HEADS / 2 + job->per_group % 2;
     for (int64_t at = from; at < to; at += KEYS)
         for (int64_t group = begin; group < end; group++) {
-            int64_t ask = group == begin ? end - begin : 0;
-            key_run run = {at % job->s, omni_min(KEYS, to - at), group, ask, to - at};
+            key_run run = {at % job->s, omni_min(KEYS, to - at), group, to - at, begin, end - begin,
+                           passes * (group - begin), passes * (end - begin)};
             (job->half ? single_group_f16 : single_group_f32)(job, run, split_state(job, group, split));
         }
 }
