@@ -78,7 +78,9 @@ def _under_offline_driver(family: str, names: Sequence[str], output: Path | None
 
     tool = Path(omni_rt.__file__).parent.parent / "tools" / "offline_radv" / "offline-radv"
     if not tool.is_file():
-        raise click.ClickException(f"bench isa runs from a checkout of omni-rt: {tool} is not there")
+        raise click.ClickException(
+            f"bench isa runs from a checkout of omni-rt: {tool} is not there; in one, run python -m omni_rt bench isa"
+        )
     with tempfile.TemporaryDirectory() as directory:
         statistics = ["--statistics", str(Path(directory) / "statistics.jsonl")]
         arguments = [*names, *(["--output", str(output)] if output else []), *statistics]
