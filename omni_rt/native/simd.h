@@ -30,7 +30,9 @@ INLINE vf vf_load(const float *p) {
 INLINE void vf_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
 INLINE vf vf_zero(void) { return (vf){0}; }
 
-/* The first `count` < LANES values, zeros behind them. */
+/* The first `count` < LANES values, zeros behind them. A store and a wider load of the same bytes wait for each other, so
+ * a processor with masks has its own. */
+#ifndef PARTS_BY_MASK
 INLINE vf vf_load_part(const float *p, int64_t count) {
     float values[LANES] = {0};
     memcpy(values, p, (size_t)count * sizeof *p);
@@ -46,6 +48,7 @@ INLINE vf vf_load_half_part(const uint16_t *p, int64_t count) {
     memcpy(values, p, (size_t)count * sizeof *p);
     return vf_load_half(values);
 }
+#endif
 
 INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 INLINE vf vf_min(vf a, vf b) { return -vf_max(-a, -b); }

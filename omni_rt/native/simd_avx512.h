@@ -55,6 +55,17 @@ static inline vf vf_load_half(const uint16_t *p) {
 static inline void vf_store_half(uint16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
 }
+#define PARTS_BY_MASK
+static inline __mmask16 first_lanes(int64_t count) { return (__mmask16)((1u << count) - 1); }
+static inline vf vf_load_part(const float *p, int64_t count) {
+    return (vf)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+static inline void vf_store_part(float *p, vf x, int64_t count) {
+    _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)x);
+}
+static inline vf vf_load_half_part(const uint16_t *p, int64_t count) {
+    return (vf)_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+}
 static inline vf vf_load_int8(const int8_t *p) {
     return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
