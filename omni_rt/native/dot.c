@@ -15,7 +15,7 @@ typedef struct {
     int64_t k;
 } weight_rows;
 
-enum { GROUP = 4 }; /* rows that dot_some takes at once */
+enum { GROUP = 4 }; /* weight rows that stay in the first cache while several rows of x are multiplied with them */
 
 INLINE int64_t weight_bytes(weight_kind kind, int64_t count) {
     return kind == WEIGHT_F32 ? 4 * count : kind == WEIGHT_F16 ? 2 * count : count + count / BLOCK * 2;
@@ -127,7 +127,7 @@ typedef struct {
     int64_t k;
 } activation_rows;
 
-/* sums[r] = w[r] . x[t] for `count` <= GROUP weight rows. */
+/* sums[r] = w[r] . x[t] for `count` weight rows. */
 static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count, float *sums) {
     if (x.int8_rows) {
         int8_row row = int8_row_at(x.int8_rows, x.k, t);

@@ -21,21 +21,18 @@ typedef struct {
     omni_pool *pool;
 } expert_job;
 
-INLINE float silu_value(float x) { return x / (1 + __builtin_expf(-x)); }
-
 /* Few pairs: chunk = pair x run of outputs. */
 static void gate_up_few_task(void *context, int64_t chunk, int worker) {
     const expert_job *job = context;
     (void)worker;
     int64_t pair = chunk / job->chunks, begin = chunk % job->chunks * job->step, i = job->outputs;
     int64_t end = omni_min(begin + job->step, i), rows = job->experts[pair] * 2 * i;
-    for (int64_t at = begin; at < end; at += GROUP) {
-        int64_t count = omni_min(GROUP, end - at);
-        float gate[GROUP], up[GROUP];
+    for (int64_t at = begin; at < end; at += LANES) {
+        int64_t count = omni_min(LANES, end - at);
+        float gate[LANES] = {0}, up[LANES] = {0};
         dot_some(weight_from(job->w, rows + at), job->x, pair / job->per_row, count, gate);
         dot_some(weight_from(job->w, rows + i + at), job->x, pair / job->per_row, count, up);
-        for (int64_t j = 0; j < count; j++)
-            job->y[pair * i + at + j] = silu_value(gate[j]) * up[j];
+        vf_store_part(job->y + pair * i + at, silu_of(vf_load(gate)) * vf_load(up), count);
     }
 }
 
@@ -45,9 +42,8 @@ static void down_few_task(void *context, int64_t chunk, int worker) {
     (void)worker;
     int64_t pair = chunk / job->chunks, begin = chunk % job->chunks * job->step, n = job->outputs;
     int64_t end = omni_min(begin + job->step, n);
-    for (int64_t at = begin; at < end; at += GROUP)
-        dot_some(weight_from(job->w, job->experts[pair] * n + at), job->x, pair, omni_min(GROUP, end - at),
-                 job->products + pair * n + at);
+    dot_some(weight_from(job->w, job->experts[pair] * n + begin), job->x, pair, end - begin,
+             job->products + pair * n + begin);
 }
 
 /* y = r + the weighted products of each row's pairs. */
@@ -120,8 +116,9 @@ static void gate_up_many_task(void *context, int64_t chunk, int worker) {
         panel_products(job, gate_panel, x, count, gate);
         panel_products(job, up_panel, x, count, up);
         for (int64_t j = 0; j < count; j++)
-            for (int64_t l = 0; l < wide; l++)
-                job->y[job->order[p + j] * i + at + l] = silu_value(gate[j * EXPERT_WIDTH + l]) * up[j * EXPERT_WIDTH + l];
+            for (int64_t l = 0, from = j * EXPERT_WIDTH; l < wide; l += LANES)
+                vf_store_part(job->y + job->order[p + j] * i + at + l,
+                              silu_of(vf_load(gate + from + l)) * vf_load(up + from + l), omni_min(LANES, wide - l));
     }
 }
 

@@ -130,8 +130,12 @@ static int softmax(const omni_call *call, omni_pool *pool) {
 
 /* Activations. Uniforms: T, N --------------------------------------------------------------------------------- */
 
-INLINE vf sigmoid_of(vf x) { return 1 / (1 + vf_exp(-x)); }
-INLINE vf silu_of(vf x) { return x / (1 + vf_exp(-x)); }
+/* By e^x, which is 0 far below 0; e^-x would only be large there. */
+INLINE vf sigmoid_of(vf x) {
+    vf e = vf_exp(x);
+    return e / (1 + e);
+}
+INLINE vf silu_of(vf x) { return x * sigmoid_of(x); }
 
 /* erf to 2e-7, from the rational approximation 7.1.26 of Abramowitz and Stegun. */
 INLINE vf gelu_of(vf x) {
