@@ -18,23 +18,21 @@ static int argmax(const omni_call *call, omni_pool *pool) {
     return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, argmax_rows);
 }
 
-/* penalise. Uniforms: T, V, penalty */
-static void penalise_rows(const omni_call *call, int64_t begin, int64_t end) {
+/* penalise; items are values, as there is often one row of many. Uniforms: T, V, penalty */
+static void penalise_values(const omni_call *call, int64_t begin, int64_t end) {
     int64_t v = call->uniforms[1].i;
     float penalty = (float)call->uniforms[2].f;
+    const float *x = call->planes[0], *bias = call->planes[2];
     const int32_t *seen = call->planes[1];
-    const float *bias = call->planes[2];
-    for (int64_t t = begin; t < end; t++) {
-        const float *x = (const float *)call->planes[0] + t * v;
-        float *y = (float *)call->outputs[0] + t * v;
-        for (int64_t i = 0; i < v; i++) {
+    float *y = call->outputs[0];
+    for (int64_t row = begin / v * v; row < end; row += v)
+        for (int64_t i = omni_max(begin, row); i < omni_min(end, row + v); i++) {
             float moved = x[i] < 0 ? x[i] * penalty : x[i] / penalty;
-            y[i] = (seen[i] > 0 ? moved : x[i]) + bias[i];
+            y[i] = (seen[i - row] > 0 ? moved : x[i]) + bias[i - row];
         }
-    }
 }
 static int penalise(const omni_call *call, omni_pool *pool) {
-    return each_range(call, pool, call->uniforms[0].i, call->uniforms[1].i, penalise_rows);
+    return each_range(call, pool, call->uniforms[0].i * call->uniforms[1].i, 1, penalise_values);
 }
 
 /* mark. Uniforms: V, T */
