@@ -2,9 +2,9 @@
  *
  * Each thread claims the chunks of its share by an atomic counter, and then those that others have left, so a worker
  * whose core was taken away delays only the chunk it holds, and the caller never waits for a worker that has not joined.
- * When long delays come together, one worker fewer takes part for a while: another process wants its core, and waiting
- * out that one's time slices would cost more than the worker gives. Workers spin for a bounded time after a task, because
- * the next one usually follows within microseconds, and then sleep on a condition variable.
+ * When waiting for a worker costs more than it gives, one fewer takes part for a while: another process wants its core,
+ * and its time slices would have to be waited out. Workers spin for a bounded time after a task, because the next one
+ * usually follows within microseconds, and then sleep on a condition variable.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -29,9 +29,9 @@
 
 enum { WORKER_SPIN_NANOSECONDS = 60000, CALLER_SPIN_NANOSECONDS = 40000, SPIN_BATCH = 32 };
 
-/* A wait for workers is a stall when it passes this and several chunks. When two come together, or one follows a pause, a
- * worker stays away for a pause; a stall by itself is some short job of the system's. */
-enum { STALL_NANOSECONDS = 200000, STALL_CHUNKS = 4, STALLS_TOGETHER = 20000000 };
+/* A wait for workers is a stall when it passes this and several chunks. Stalls are paid from what the worker has saved,
+ * of which MOST_CREDIT is kept; nanoseconds. */
+enum { STALL_NANOSECONDS = 200000, STALL_CHUNKS = 4, MOST_CREDIT = 20000000 };
 enum { SHORTEST_PAUSE = 10000000, LONGEST_PAUSE = 320000000 };
 
 typedef struct {
@@ -59,7 +59,7 @@ struct omni_pool {
     void *context;
     share_t *shares;
     int sharing;
-    int64_t last_stall;
+    int64_t credit;            /* nanoseconds that a worker has saved, less those that were waited for it */
     int64_t pause, pause_ends; /* nanoseconds: how long the last worker sent away stays away, and until when */
     void *slots[OMNI_SLOTS];
     size_t slot_bytes[OMNI_SLOTS];
@@ -170,15 +170,18 @@ static void wait_for_workers(omni_pool *pool) {
     }
 }
 
-/* Send one worker away when the wait since `finished` asks for it; `chunk` is how long one of the caller's took. */
-static void judge_wait(omni_pool *pool, int64_t finished, int64_t chunk) {
-    int64_t end = now();
-    if (end - finished < STALL_NANOSECONDS + STALL_CHUNKS * chunk)
+/* Send one worker away when waits have used up the credit; `own` chunks took the caller from `started` to `finished`.
+ *
+ * With one thread fewer a task of n threads takes 1 / (n - 1) longer, and half of that where they share the memory's
+ * bandwidth. */
+static void judge_wait(omni_pool *pool, int64_t started, int64_t finished, int64_t own) {
+    int64_t end = now(), worked = finished - started, wait = end - finished;
+    if (wait < STALL_NANOSECONDS + STALL_CHUNKS * worked / omni_max(own, 1))
+        wait = 0;
+    pool->credit = omni_min(pool->credit + worked / (2 * (pool->sharing - 1)) - wait, MOST_CREDIT);
+    if (pool->credit >= 0)
         return;
-    int alone = !pool->pause && end - pool->last_stall > STALLS_TOGETHER;
-    pool->last_stall = end;
-    if (alone)
-        return;
+    pool->credit = 0;
     pool->pause = pool->pause ? omni_min(2 * pool->pause, LONGEST_PAUSE) : SHORTEST_PAUSE;
     pool->pause_ends = end + pool->pause;
     if (atomic_load(&pool->taking_part) > 1)
@@ -227,7 +230,7 @@ void omni_parallel(omni_pool *pool, omni_task *task, void *context, int64_t chun
     int64_t own = run_chunks(pool, 0), finished = now();
     atomic_fetch_and(&pool->gate, ~OPEN);
     wait_for_workers(pool);
-    judge_wait(pool, finished, (finished - started) / omni_max(own, 1));
+    judge_wait(pool, started, finished, own);
 }
 
 int omni_threads(const omni_pool *pool) { return pool->threads; }
