@@ -27,7 +27,7 @@ from omni_rt.models.guard import Guard
 from omni_rt.models.long_text import cut
 from omni_rt.models.qwen3_tts.components import Codec, TtsComponents
 from omni_rt.models.qwen3_tts.config import Qwen3TtsConfig
-from omni_rt.models.qwen3_tts.layout import Request
+from omni_rt.models.qwen3_tts.layout import ROLE, TARGET_TAIL, Request
 from omni_rt.models.qwen3_tts.talker import MIN_FRAMES
 from omni_rt.models.qwen3_tts.text import Framer
 from omni_rt.models.talker import TalkerSession
@@ -246,7 +246,7 @@ class TextToSpeech(LoadedModel):
         )
         session.push_text(prompt.trailing)
         session.finish_text()
-        return session, Guard(len(request.target_ids))
+        return session, Guard(len(request.target_ids) - ROLE - TARGET_TAIL)
 
     def prepare(self) -> None:
         """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
