@@ -234,12 +234,18 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
     done = program("bench", "model", *arguments, "--device", "cpu", "--json", "--seconds", "0", "--context", "16")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert len(found["stages"]) == (11 if not arguments else 1)
+    assert len(found["stages"]) == (12 if not arguments else 1)
     assert all(stage["milliseconds"] > 0 for stage in found["stages"])
     prompts = [stage for stage in found["stages"] if "prompt of 64" in stage["name"]]
     assert [stage["unit"] for stage in prompts] == (["token"] if not arguments else [])
     assert all(stage["per_second"] == pytest.approx(64000 / stage["milliseconds"]) for stage in prompts)
     assert found["read_gb_per_s"] > 0 and not found["fallbacks"]
+    if not arguments:
+        decoding, first = (
+            next(s for s in found["stages"] if s["name"].startswith(f"thinker, {n}")) for n in ("d", "f")
+        )
+        assert decoding["share_of_reading"] == pytest.approx(decoding["gb_per_s"] / found["read_gb_per_s"])
+        assert first["unit"] == "start" and first["milliseconds"] > prompts[0]["milliseconds"] / 2
 
 
 def test_benchmark_counts_dispatches_and_python_time(gpu: Device) -> None:

@@ -98,7 +98,8 @@ class Measurement:
         data = asdict(self)
         for stage, entry in zip(self.stages, data["stages"], strict=True):
             entry["per_second"] = stage.per_second
-            entry["gb_per_s"] = stage.gigabytes_per_second
+            entry["gb_per_s"] = rate = stage.gigabytes_per_second
+            entry["share_of_reading"] = None if rate is None else rate / self.read_gb_per_s
         return data
 
 
@@ -208,6 +209,12 @@ def thinker_stages(clock: Clock, thinker: Thinker, context: int) -> list[Stage]:
     positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
     prompt = ThinkerInputs(ids[:rows], positions[:, :rows], 0.0)
     stages = [clock.stage(f"thinker, prompt of {rows}", "token", partial(thinker.prefill, prompt), count=rows)]
+
+    def begin() -> int:
+        """Pass the prompt and have the first token of the reply on the host."""
+        return next(thinker.generate(prompt, thinker.prefill(prompt), max_new_tokens=1, sampling=GREEDY))
+
+    stages.append(clock.stage(f"thinker, first token of {rows}", "start", begin))
     behind = ThinkerInputs(ids[:context], positions[:, :context], 0.0)
     nbytes = decode_bytes(thinker.decoder, context) + thinker.lm_head.nbytes
     prefill = thinker.prefill(prompt)
