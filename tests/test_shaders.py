@@ -11,7 +11,7 @@ import pytest
 
 from omni_rt.devices import shader
 from omni_rt.devices.pipelines import binding_kinds
-from omni_rt.devices.webgpu import WANTED_FEATURES, WebGpuDevice, adapters, linked_lanes
+from omni_rt.devices.webgpu import WANTED_FEATURES, WebGpuDevice, adapters
 from omni_rt.ops.contract import Kernel
 from tests.shader_lint import RULES, Shader, kernels, shader_files
 
@@ -124,8 +124,13 @@ def _libraries(text: str) -> set[str]:
     return {name.strip() for line in shader.LIBRARIES.findall(text) for name in line.split(",")}
 
 
-def test_lanes_are_linked_as_far_as_the_smallest_subgroup_reaches() -> None:
-    assert [linked_lanes({"subgroup_min_size": size}) for size in (4, 8, 32, 64)] == [4, 8, 32, 32]
-    assert linked_lanes({}) == 4
+def test_lanes_are_linked_as_far_as_the_vendor_is_known_to_go() -> None:
+    assert [shader.linked_lanes({"vendor_id": vendor}) for vendor in (0x10DE, 0x1002, 0x8086, 0x10005)] == [
+        32,
+        32,
+        4,
+        4,
+    ]
+    assert shader.linked_lanes({}) == 4
     source, _ = shader.specialise(shader.load_source("norm_matmul_q8_0_int8"), {}, 32)
     assert "const LINKED: u32 = 32u;" in source

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from omni_rt.errors import DeviceError
 
@@ -16,6 +17,8 @@ OVERRIDE = re.compile(r"^override (\w+): u32 = (\d+)u;", re.MULTILINE)
 LIBRARIES = re.compile(r"^// lib: (.+)$", re.MULTILINE)
 LINKED = re.compile(r"^const LINKED: u32 = 4u;", re.MULTILINE)
 FEWEST_LINKED, MOST_LINKED = 4, 32
+WIDE_VENDORS = {0x10DE: "NVIDIA", 0x1002: "AMD", 0x106B: "Apple"}
+"""PCI numbers of vendors whose subgroups have 32 lanes or more."""
 
 
 @cache
@@ -61,6 +64,14 @@ def specialise(source: str, variant: Mapping[str, int], linked: int = FEWEST_LIN
 
     source = LINKED.sub(f"const LINKED: u32 = {linked}u;", TUNABLE.sub(replace, source))
     return source, {name: float(variant[name]) for name in overrides if name in variant}
+
+
+def linked_lanes(info: Mapping[str, Any]) -> int:
+    """Return how many neighbouring lanes certainly share a subgroup of an adapter: what its vendor never goes below.
+
+    The smallest size that wgpu reports is 4 for every adapter.
+    """
+    return MOST_LINKED if info.get("vendor_id") in WIDE_VENDORS else FEWEST_LINKED
 
 
 TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec2<i32>": 8}

@@ -23,7 +23,7 @@ from omni_rt.devices.memory import ALIGNMENT, Pool, Span, round_up, words
 from omni_rt.devices.noise import GpuNoise
 from omni_rt.devices.pipelines import Pipelines, binding_kinds, trusted_module
 from omni_rt.devices.plan import Plan, in_parts, row_ranges
-from omni_rt.devices.shader import FEWEST_LINKED, MOST_LINKED
+from omni_rt.devices.shader import linked_lanes
 from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.devices.upload import Uploads
 from omni_rt.errors import DeviceError
@@ -55,12 +55,6 @@ def adapters() -> list[Adapter]:
         if info["backend_type"] in ("Vulkan", "Metal", "D3D12"):
             found.append(Adapter(info["device"], info["backend_type"], info["adapter_type"] == "CPU", handle))
     return sorted(found, key=lambda adapter: adapter.software)
-
-
-def linked_lanes(info: Mapping[str, Any]) -> int:
-    """Return how many neighbouring lanes certainly share a subgroup of an adapter: a power of two."""
-    smallest = next((int(size) for name, size in info.items() if name.endswith("group_min_size")), 0)
-    return min(max(smallest, FEWEST_LINKED), MOST_LINKED)
 
 
 class WebGpuDevice(Device):

@@ -55,11 +55,28 @@ class CodeTables:
         starts = np.array([0, *(sizes.vocabulary + sizes.entries * np.arange(sizes.codebooks - 1))], np.int32)
         self.offsets = weights.device.tensor(starts)
         self.nothing = (len(self.rows) - 1 - starts).astype(np.int32)
+        self._places = starts.tolist()
         self._starts = [weights.device.tensor(starts[j : j + 1]) for j in range(sizes.codebooks)]
 
     def one(self, book: int, chosen: Tensor) -> Tensor:
         """Return the embedding [1, N] of one code i32 [1] of a codebook."""
         return ops.embed_sum(self.rows, chosen.reshape(1, 1), self._starts[book])
+
+    def draw(
+        self, book: int, logits: Tensor, sampling: Sampling, seed: Tensor, counter: Tensor, codes: Tensor
+    ) -> Tensor:
+        """Pick a codebook's code from logits [1, V] into `codes` i32 [K]; return its embedding [1, N].
+
+        On a GPU a sample takes one step.
+        """
+        if sampling.temperature == 0 or self.rows.device.kind == "cpu" or self.rows.dtype != "f16" or self.rows.parts:
+            chosen = draw(logits, sampling, seed, counter, salt=book)
+            ops.put(codes, chosen, at=book)
+            return self.one(book, chosen)
+        return ops.sample_embed(
+            logits, seed, counter, codes, self.rows, salt=book, at=book, start=self._places[book],
+            temperature=float(sampling.temperature), top_k=sampling.top_k, top_p=float(sampling.top_p),
+        )  # fmt: skip
 
     def sum(self, codes: Tensor) -> Tensor:
         """Return the sum [1, N] of the embeddings of a frame's codes i32 [K]."""
@@ -133,10 +150,7 @@ class CodePredictor:
             x, _ = self.decoder.states(x, *place)
             logits = self.decoder.head(x[len(x) - 1 :], head)
             picked_from.append(logits)
-            chosen = draw(logits, sampling, seed, counter, salt=j + 1)
-            ops.put(self.codes, chosen, at=j + 1)
-            if j + 1 < len(self.heads):
-                x = self._inputs.one(j + 1, chosen)
+            x = self._inputs.draw(j + 1, logits, sampling, seed, counter, self.codes)
         return picked_from
 
 

@@ -25,7 +25,7 @@ from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope
 from omni_rt.ops.reading import read_all
 from omni_rt.ops.routed_experts import gate_up_routed, route_gate_up
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
-from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample
+from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample, sample_embed
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
 from omni_rt.ops.step_attention import append_attend, append_attend_parts, attend_appended, parts_for
 from omni_rt.ops.stream_rows import behind_tail, snake_behind_tail
@@ -93,6 +93,7 @@ __all__ = [
     "route",
     "route_gate_up",
     "sample",
+    "sample_embed",
     "silu",
     "silu_mul",
     "snake",

@@ -14,6 +14,8 @@ import numpy as np
 from omni_rt.ops.contract import Kernel, Native, op
 from omni_rt.ops.grids import lanes, per_row
 
+DRAWING = ("T", "V", "temperature", "top_k", "top_p", "salt")
+
 Dims = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
@@ -129,7 +131,7 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
 
 @op(
     "logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32",
-    kernels=[Kernel("sample", uniforms=("T", "V", "temperature", "top_k", "top_p", "salt"), grid=per_row)],
+    kernels=[Kernel("sample", DRAWING, per_row)],
     natives=(Native("sample", ("T", "V", "temperature", "top_k", "top_p", "salt")),),
     domain=[
         _draw(1, 1, 1.0),
@@ -176,6 +178,54 @@ def sample(
         draw = uniform(int(seed[0]), int(counter[0]), salt, row) * total[-1]
         ids[row] = min(int(np.searchsorted(total, draw, side="right")), int(np.flatnonzero(weights)[-1]))
     return ids
+
+
+def _draw_and_take(t: int, v: int, k: int, n: int, at: int, **drawing: Any) -> dict[str, Any]:
+    return _draw(t, v, 0.9, **drawing) | {"K": k, "R": v + 5, "N": n, "at": at, "start": 3}
+
+
+def _draw_and_take_example(rng: np.random.Generator, dims: Dims) -> Arrays:
+    return {**_draw_example(rng, {**dims, "T": 1}), "codes": rng.integers(0, 1000, (dims["K"],))}
+
+
+@op(
+    "logits[1, V], seed[1]:i32, counter[1]:i32, codes[K]:i32, w[R, N]:float -> x[1, N]",
+    mutates=("codes",),
+    kernels=[
+        Kernel(
+            "sample_embed_f16",
+            ("V", "N", *DRAWING[2:], "at", "start"),
+            lambda c, v: (1, 1, 1),
+            {"w": "f16"},
+            when=lambda c: c.N % 4 == 0,
+        )
+    ],
+    domain=[
+        _draw_and_take(1, 7, 1, 32, 0),
+        _draw_and_take(1, 2048, 16, 1024, 15, top_k=50, top_p=0.8, salt=3),
+        _draw_and_take(1, 3072, 16, 1200, 2, top_k=50),
+    ],
+    example=_draw_and_take_example,
+    bench=(_draw_and_take(1, 2048, 16, 1024, 3, top_k=50),),  # the code predictors
+)
+def sample_embed(
+    logits: Any,
+    seed: Any,
+    counter: Any,
+    codes: Any,
+    w: Any,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    salt: int = 0,
+    at: int,
+    start: int,
+) -> Any:
+    """Draw as `sample` does, set codes[at] = id, and take its row: x = w[start + id]. `codes` is changed in place."""
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "salt": salt}
+    codes[at] = sample.body(logits, seed, counter, **drawing)[0]
+    return w[start + codes[at]][None]
 
 
 @op(
