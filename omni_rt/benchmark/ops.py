@@ -112,12 +112,18 @@ def _time(device: Device, call: OpCall, seconds: float, yardstick: float) -> OpT
     def launch(operands: Sequence[Tensor]) -> Any:
         return call.op(*operands, **call.attributes)
 
+    def measure(device: Device, first: list[Tensor]) -> list[float]:
+        single = call.stopwatch(device, launch, [first])()
+        return repeat([call.stopwatch(device, launch, call.spread(device, first, single))], seconds)[0]
+
     first = call.check(device, launch, call.op.name)
     kernel, variant = device.kernel(call.op, first, call.attributes)
-    single = call.stopwatch(device, launch, [first])()
-    stopwatch = call.stopwatch(device, launch, call.spread(device, first, single))
-    (readings,) = repeat([stopwatch], seconds)
+    readings = measure(device, first)
     microseconds = median(readings) * 1e6
+    numpy_microseconds = microseconds if kernel == NUMPY else None
+    if isinstance(device, CpuDevice) and numpy_microseconds is None:
+        plain = CpuDevice(level=NUMPY)
+        numpy_microseconds = median(measure(plain, call.upload(plain))) * 1e6
     rate = call.touched_bytes / microseconds / 1e3
     return OpTiming(
         op=call.op.name,
@@ -130,19 +136,6 @@ def _time(device: Device, call: OpCall, seconds: float, yardstick: float) -> OpT
         gigabytes_per_second=rate,
         share=rate / (yardstick or rate),
         gflops=None if call.flops is None else call.flops / microseconds / 1e3,
-        numpy_microseconds=_numpy_microseconds(device, call, kernel, microseconds, seconds),
+        numpy_microseconds=numpy_microseconds,
         runs=len(readings),
     )
-
-
-def _numpy_microseconds(device: Device, call: OpCall, kernel: str, microseconds: float, seconds: float) -> float | None:
-    """Return how long the NumPy body takes where `device` is a CPU; it is known when that is what ran."""
-    if not isinstance(device, CpuDevice):
-        return None
-    if kernel == NUMPY:
-        return microseconds
-    plain = CpuDevice(level=NUMPY)
-    operands = call.upload(plain)
-    stopwatch = call.stopwatch(plain, lambda operands: call.op(*operands, **call.attributes), [operands])
-    (readings,) = repeat([stopwatch], seconds)
-    return median(readings) * 1e6
