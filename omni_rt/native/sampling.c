@@ -1,14 +1,23 @@
 /* Choosing tokens. Compiled once per level. */
 
-/* argmax. Uniforms: T, N */
+/* argmax: the run of values with the largest is remembered, so that it alone is searched again. Uniforms: T, N */
+enum { ARGMAX_RUN = 1024 };
 static void argmax_rows(const omni_call *call, int64_t begin, int64_t end) {
     int64_t n = call->uniforms[1].i;
     for (int64_t t = begin; t < end; t++) {
         const float *x = (const float *)call->planes[0] + t * n;
-        vf most = vf_set(x[0]);
-        VECTORS(n, most = vf_max(most, vf_load(x + i)), for (; i < n; i++) most = vf_max(most, vf_set(x[i])));
-        float largest = vf_largest(most);
+        float largest = x[0];
         int64_t best = 0;
+        for (int64_t at = 0; at < n; at += ARGMAX_RUN) {
+            int64_t count = omni_min(ARGMAX_RUN, n - at);
+            vf most = vf_set(x[at]);
+            VECTORS(count, most = vf_max(most, vf_load(x + at + i)), for (; i < count; i++) most = vf_max(most, vf_set(x[at + i])));
+            float top = vf_largest(most);
+            if (top > largest) {
+                largest = top;
+                best = at;
+            }
+        }
         while (best < n - 1 && !(x[best] == largest))
             best++;
         ((int32_t *)call->outputs[0])[t] = (int32_t)best;
