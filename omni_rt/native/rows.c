@@ -162,7 +162,7 @@ INLINE vf gelu_tanh_of(vf x) {
                 vf_store_part(y + i, name##_of(vf_load_part(x + i, left)), left));                                     \
     }                                                                                                                  \
     static int name(const omni_call *call, omni_pool *pool) {                                                          \
-        return each_range(call, pool, call->uniforms[0].i * call->uniforms[1].i, 1, name##_values);                    \
+        return each_range(call, pool, call->uniforms[0].i * call->uniforms[1].i, 2, name##_values);                    \
     }
 
 INLINE vf relu_of(vf x) { return vf_select(x < vf_zero(), vf_zero(), x); }
@@ -349,46 +349,61 @@ INLINE void take_row(weight_kind kind, const void *values, const uint16_t *scale
 }
 
 /* embed. Uniforms: V, N, T */
-static int embed_kind(const omni_call *call, weight_kind kind) {
-    int64_t v = call->uniforms[0].i, n = call->uniforms[1].i, t = call->uniforms[2].i;
+INLINE void embed_rows(const omni_call *call, int64_t begin, int64_t end, weight_kind kind) {
+    int64_t n = call->uniforms[1].i;
     int scaled = kind == WEIGHT_Q8_0;
     const int32_t *ids = call->planes[1 + scaled];
-    if (!all_below(ids, t, 0, v))
-        return OMNI_BAD_INDEX;
-    for (int64_t i = 0; i < t; i++)
-        take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, ids[i], n, (float *)call->outputs[0] + i * n, 1);
-    return OMNI_DONE;
+    for (int64_t t = begin; t < end; t++)
+        take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, ids[t], n, (float *)call->outputs[0] + t * n, 1);
 }
-static int embed_f32(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_F32); }
-static int embed_f16(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_F16); }
-static int embed_q8_0(const omni_call *call, omni_pool *pool) { return (void)pool, embed_kind(call, WEIGHT_Q8_0); }
 
 /* embed_sum. Uniforms: V, N, T, Q, scale */
-static int embed_sum_kind(const omni_call *call, weight_kind kind) {
-    int64_t v = call->uniforms[0].i, n = call->uniforms[1].i, t = call->uniforms[2].i, q = call->uniforms[3].i;
+INLINE void embed_sum_rows(const omni_call *call, int64_t begin, int64_t end, weight_kind kind) {
+    int64_t n = call->uniforms[1].i, q = call->uniforms[3].i;
     int scaled = kind == WEIGHT_Q8_0;
     const int32_t *ids = call->planes[1 + scaled], *offsets = call->planes[2 + scaled];
     float scale = (float)call->uniforms[4].f;
-    for (int64_t i = 0; i < t * q; i++) {
-        int64_t row = (int64_t)ids[i] + offsets[i % q];
-        if (row < 0 || row >= v)
-            return OMNI_BAD_INDEX;
-    }
-    for (int64_t i = 0; i < t; i++) {
-        float *y = (float *)call->outputs[0] + i * n;
-        memset(y, 0, (size_t)n * sizeof *y);
+    for (int64_t t = begin; t < end; t++) {
+        float *y = (float *)call->outputs[0] + t * n;
         for (int64_t j = 0; j < q; j++)
-            take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, (int64_t)ids[i * q + j] + offsets[j], n, y, 0);
+            take_row(kind, call->planes[0], scaled ? call->planes[1] : NULL, (int64_t)ids[t * q + j] + offsets[j], n, y, !j);
         for (int64_t j = 0; j < n; j++)
             y[j] *= scale;
     }
-    return OMNI_DONE;
 }
-static int embed_sum_f32(const omni_call *call, omni_pool *pool) { return (void)pool, embed_sum_kind(call, WEIGHT_F32); }
-static int embed_sum_f16(const omni_call *call, omni_pool *pool) { return (void)pool, embed_sum_kind(call, WEIGHT_F16); }
-static int embed_sum_q8_0(const omni_call *call, omni_pool *pool) {
-    return (void)pool, embed_sum_kind(call, WEIGHT_Q8_0);
+static int no_row_outside(const int32_t *ids, const int32_t *offsets, int64_t count, int64_t q, int64_t v) {
+    for (int64_t i = 0; i < count; i++) {
+        int64_t row = (int64_t)ids[i] + offsets[i % q];
+        if (row < 0 || row >= v)
+            return 0;
+    }
+    return 1;
 }
+
+#define EMBED(name, kind)                                                                                              \
+    static void embed_##name##_rows(const omni_call *call, int64_t begin, int64_t end) {                               \
+        embed_rows(call, begin, end, kind);                                                                            \
+    }                                                                                                                  \
+    static int embed_##name(const omni_call *call, omni_pool *pool) {                                                  \
+        const omni_value *u = call->uniforms;                                                                          \
+        if (!all_below(call->planes[1 + (kind == WEIGHT_Q8_0)], u[2].i, 0, u[0].i))                                    \
+            return OMNI_BAD_INDEX;                                                                                     \
+        return each_range(call, pool, u[2].i, u[1].i, embed_##name##_rows);                                            \
+    }                                                                                                                  \
+    static void embed_sum_##name##_rows(const omni_call *call, int64_t begin, int64_t end) {                           \
+        embed_sum_rows(call, begin, end, kind);                                                                        \
+    }                                                                                                                  \
+    static int embed_sum_##name(const omni_call *call, omni_pool *pool) {                                              \
+        const omni_value *u = call->uniforms;                                                                          \
+        void *const *ids = call->planes + 1 + (kind == WEIGHT_Q8_0);                                                   \
+        if (!no_row_outside(ids[0], ids[1], u[2].i * u[3].i, u[3].i, u[0].i))                                          \
+            return OMNI_BAD_INDEX;                                                                                     \
+        return each_range(call, pool, u[2].i, u[1].i * u[3].i, embed_sum_##name##_rows);                               \
+    }
+EMBED(f32, WEIGHT_F32)
+EMBED(f16, WEIGHT_F16)
+EMBED(q8_0, WEIGHT_Q8_0)
+#undef EMBED
 
 /* splice and add_rows. Uniforms: T, N, M */
 static int splice(const omni_call *call, omni_pool *pool) {
