@@ -52,6 +52,7 @@ class Chooser:
         self.vocabulary = vocabulary
         bias = np.zeros(vocabulary, np.float32)
         bias[list(suppressed)] = SUPPRESSED
+        self.suppresses = bool(bias.any())
         self.bias = device.weight(bias, "f32")
         self.seen = device.zeros((vocabulary,), "i32")
         self.seed = device.zeros((1,), "i32")
@@ -65,7 +66,8 @@ class Chooser:
 
     def __call__(self, logits: Tensor, sampling: Sampling, counter: Tensor, *, salt: int = 0) -> Tensor:
         """Pick one id i32 [1] from logits [1, V] and note it as seen; `counter` i32 [1] differs from step to step."""
-        logits = ops.penalise(logits, self.seen, self.bias, penalty=float(sampling.repetition_penalty))
+        if self.suppresses or sampling.repetition_penalty != 1.0:
+            logits = ops.penalise(logits, self.seen, self.bias, penalty=float(sampling.repetition_penalty))
         chosen = draw(logits, sampling, self.seed, counter, salt=salt)
         if sampling.repetition_penalty != 1.0:
             ops.mark(self.seen, chosen)

@@ -258,8 +258,10 @@ def test_benchmark_counts_dispatches_and_python_time(gpu: Device) -> None:
         assert parts.talker is not None
         stages = {stage.name: stage for stage in talker_stages(Clock(gpu, 0), parts.talker, context=16)}
     counts = {name: stage.dispatches for name, stage in stages.items()}
-    # The frame is sampled as released talkers are, which penalises repeated codes in one dispatch more.
-    assert counts["talker and code predictor"] == counts["talker"] + counts["code predictor"] + 1 > 100
+    # The frame is sampled as released talkers are: that marks a code in one dispatch more, and takes a single one where
+    # each of the other codes is picked, noted and embedded in three.
+    picked = 2 * len(parts.talker.predictor.heads)
+    assert counts["talker and code predictor"] == counts["talker"] + counts["code predictor"] + 1 - picked > 90
     record, replay = python_cost(cost)
     # Which is longer says nothing here: on a software adapter a replay waits while the queue is full.
     assert record is not None and replay is not None and min(record, replay) > 0
