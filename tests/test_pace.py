@@ -46,10 +46,32 @@ def test_a_submission_holds_no_more_than_the_limit(gpu: WebGpuDevice, limit: int
         device.stream.pace.limit = limit
         device.stream.pace.learn = lambda *times: learnt.append(times)  # type: ignore[method-assign]
         x = y = device.tensor(np.ones((50, 7), np.float32))
-        for _ in range(limit * (KEPT + 3)):
+        for _ in range(limit * 3):
             y = ops.add(y, x)
         assert [count for count, _ in learnt] == [limit] * 3 and all(0 < seconds < 10 for _, seconds in learnt)
-        np.testing.assert_array_equal(y.numpy(), limit * (KEPT + 3) + 1.0)
+        np.testing.assert_array_equal(y.numpy(), limit * 3 + 1.0)
+
+
+def test_quick_submissions_overlap_and_slow_ones_are_waited_for(gpu: WebGpuDevice) -> None:
+    with WebGpuDevice(gpu.adapter, strict=True) as device:
+        pace = device.stream.pace
+        assert pace is not None
+        seconds = iter([0.001] * 6 + [9.0] * 9)
+        learnt: list[int] = []
+        learn = pace.learn
+
+        def told(dispatches: int, measured: float) -> None:
+            assert 0 < measured < 10
+            learn(dispatches, next(seconds))
+            learnt.append(len(pace._waiting))
+
+        pace.learn = told  # type: ignore[method-assign]
+        x = y = device.tensor(np.ones((50, 7), np.float32))
+        while len(learnt) < 15:
+            y = ops.add(y, x)
+        # The first is waited for, and then up to KEPT are under way; one that was slow leaves none.
+        assert learnt[:6] == [0, 1, 2, 3, KEPT, KEPT] and learnt[-4:] == [0, 0, 0, 0]
+        assert pace.limit == 1
 
 
 def test_short_submissions_are_not_timed(gpu: WebGpuDevice) -> None:

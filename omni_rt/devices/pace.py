@@ -21,7 +21,7 @@ LEAST_TIMED = 8
 
 TARGET_SECONDS = 0.1
 KEPT = 4
-"""Submissions whose times are under way; before there are more, the oldest is waited for."""
+"""Submissions whose times are under way at most; before there are more, the oldest is waited for."""
 
 SLOT_BYTES = 256
 
@@ -39,6 +39,7 @@ class Pace:
         self._read = read
         self._waiting: deque[tuple[int, Callable[[], np.ndarray]]] = deque()
         self._slot = 0
+        self._kept = 0
         self._queries = gpu.create_query_set(type="timestamp", count=2 * (KEPT + 1))
         self._resolved = gpu.create_buffer(size=(KEPT + 1) * SLOT_BYTES, usage="QUERY_RESOLVE | COPY_SRC")
 
@@ -61,7 +62,7 @@ class Pace:
             return
         self._waiting.append((dispatches, self._read(self._resolved, self._slot * SLOT_BYTES, 16)))
         self._slot = (self._slot + 1) % (KEPT + 1)
-        while len(self._waiting) > KEPT:
+        while len(self._waiting) > self._kept:
             count, times = self._waiting.popleft()
             start, stop = times().view(np.uint64)
             self.learn(count, (int(stop) - int(start)) * self._period / 1e9)
@@ -69,7 +70,9 @@ class Pace:
     def learn(self, dispatches: int, seconds: float) -> None:
         """Set the limit by what a submission took: at once when that was long, by a quarter when it was short.
 
-        A submission of few dispatches may hold none of the slow ones of a layer, and would speak for all.
+        A submission of few dispatches may hold none of the slow ones of a layer, and would speak for all. After a long
+        one, and before any, each is waited for, so that none is issued in ignorance; quick ones overlap.
         """
         fitting = int(dispatches * TARGET_SECONDS / max(seconds, 1e-9))
         self.limit = max(1, min(fitting, self.limit + self.limit // 4 + 1, MOST_DISPATCHES))
+        self._kept = min(self._kept + 1, KEPT) if seconds < TARGET_SECONDS else 0
