@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from omni_rt import devices
 from omni_rt.benchmark.meter import metered
 from omni_rt.benchmark.model import Clock, python_cost, talker_stages
 from omni_rt.command import group
@@ -246,6 +247,12 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
         )
         assert decoding["share_of_reading"] == pytest.approx(decoding["gb_per_s"] / found["read_gb_per_s"])
         assert first["unit"] == "start" and first["milliseconds"] > prompts[0]["milliseconds"] / 2
+
+
+def test_a_shape_that_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.device, "available_bytes", lambda: 1 << 29)
+    done = program("bench", "model", "--shape", "audio", "--layers", "1", "--device", "cpu", "--seconds", "0")
+    assert done.code == 1 and "cpu had 0.50 GiB free" in done.err and "--layers" in done.err
 
 
 def test_benchmark_counts_dispatches_and_python_time(gpu: Device) -> None:

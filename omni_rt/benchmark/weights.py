@@ -9,11 +9,16 @@ from zlib import crc32
 import numpy as np
 
 from omni_rt.devices.device import Device
-from omni_rt.tensor import BLOCK, Tensor
+from omni_rt.devices.ledger import GIB
+from omni_rt.errors import OutOfMemoryError
+from omni_rt.tensor import BLOCK, Tensor, plane_bytes
 from omni_rt.weights import Weights
 
 POOL = 1 << 24
 """Random values that all tensors are cut from: drawing 30 billion of them would take minutes."""
+
+RESERVE = GIB // 2
+"""Bytes that stay free beside random weights, for activations and for other programs."""
 
 LOGARITHMS = ("alpha", "beta", "bias")
 """Tensors that stay near 0: biases, and what the model takes exp() of."""
@@ -23,7 +28,8 @@ class RandomWeights(Weights):
     """Weights that hold whatever a component asks for, scaled so that activations stay finite at any depth.
 
     Matrices are normal with a variance of one over their fan-in, norms and scales are near 1. The same name gives the
-    same values. Linear weights and tables are made on the device, what is rearranged at load on the host.
+    same values. Linear weights and tables are made on the device, what is rearranged at load on the host. One that
+    the memory left cannot take raises OutOfMemoryError: else the system would end the process, or another.
     """
 
     def __init__(self, device: Device, *, quant: str | None = None, seed: int = 0) -> None:
@@ -31,6 +37,7 @@ class RandomWeights(Weights):
         self._pool = np.random.default_rng(seed).standard_normal(POOL, np.float32)
         self._pool.flags.writeable = False
         self._scaled: dict[float, np.ndarray] = {}
+        self._free, self._made_bytes = device.memory_left(), {"all": 0}
 
     def linear(self, name: str, outputs: int, inputs: int) -> Tensor:
         """Make the weight [outputs, inputs] of a linear layer on the device."""
@@ -46,6 +53,15 @@ class RandomWeights(Weights):
         return self._made(shape, "f16" if self.quant else "f32", name)
 
     def _made(self, shape: tuple[int, ...], dtype: str, name: str) -> Tensor:
+        self._made_bytes["all"] += sum(plane_bytes(shape, dtype))
+        needed = self._made_bytes["all"] + RESERVE
+        if self._free is not None and needed > self._free:
+            raise OutOfMemoryError(
+                f"{self.device.name} had {self._free / GIB:.2f} GiB free, up to {self.prefix or name} the shape needs "
+                f"{needed / GIB:.2f} GiB or more: measure fewer --layers, or close other programs",
+                needed,
+                self._free,
+            )
         seed = crc32((self.prefix + name).encode())
         return self.device.noise(shape, dtype, deviation=prod(shape[1:]) ** -0.5, seed=seed)
 
@@ -54,6 +70,7 @@ class RandomWeights(Weights):
         view = super().at(prefix)
         assert isinstance(view, RandomWeights)
         view._pool, view._scaled = self._pool, self._scaled
+        view._free, view._made_bytes = self._free, self._made_bytes
         return view
 
     def rows(self, name: str, outputs: int, inputs: int) -> np.ndarray:
