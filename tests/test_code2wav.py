@@ -342,7 +342,7 @@ def snake_without_exp(model: Code2Wav, weights: Weights) -> None:
 
 
 def window_ignored(model: Code2Wav, weights: Weights) -> None:
-    for layer in model.pre_transformer.layers:
+    for layer in model.transformer.layers:
         layer.attention.config = replace(layer.attention.config, sliding_window=0)
     model.config = replace(model.config, sliding_window=1000)  # room in the cache
 

@@ -108,6 +108,27 @@ def test_decode_equals_prefill(talker: Talker, reference: Reference) -> None:
     assert_close(states.numpy()[len(inputs) - 1 :], reference["speech.image.step_hidden"], TOLERANCE)
 
 
+def test_speech_across_256_positions_leaves_the_cache_of_one_pass(reference: Reference, device: Device) -> None:
+    """There a step is recorded anew, with its keys in runs: positions and places in the cache go on as before."""
+    talker = load(reference, device, context=300)
+    inputs = np.random.default_rng(0).normal(size=(250, talker.width)).astype(np.float32)
+    positions = np.broadcast_to(np.arange(264, dtype=np.float32), (3, 264))
+    session = TalkerSession(
+        talker, inputs, positions[:, :250], pad=inputs[0], sampling=GREEDY, predictor_sampling=GREEDY,
+        min_frames=15, max_frames=15,
+    )  # fmt: skip
+    session.finish_text()
+    frames = frames_of(session).T[:-1]
+    fed = [talker.tables.sum(device.tensor(frame)).numpy() + inputs[0] for frame in frames]
+    cache = talker.decoder.cache(264)
+    cache.extend(264)
+    table = ops.angles(device.tensor(np.ascontiguousarray(positions.T)), talker.frequencies)
+    talker.decoder.states(device.tensor(np.concatenate([inputs, *fed])), table, cache)
+    kept = (*talker.cache.keys, *talker.cache.values)
+    for got, expected in zip(kept, (*cache.keys, *cache.values), strict=True):
+        assert_close(got.numpy()[:264], expected.numpy(), TOLERANCE)
+
+
 def test_a_prompt_in_slices_equals_a_prompt_at_once(
     reference: Reference, cpu: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

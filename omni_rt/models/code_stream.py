@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from omni_rt.errors import InputError
+from omni_rt.models.decoder import Decoder
 from omni_rt.models.waveform import WaveformShape, WaveformStack
 from omni_rt.state import KVCache, TailLayout, Tails
 from omni_rt.tensor import Tensor
@@ -53,6 +54,7 @@ class CodeDecoder(ABC):
     sizes: CodeSizes
     device: Device
     chunk: int
+    transformer: Decoder
     stack: WaveformStack
     layout: TailLayout
 
@@ -60,12 +62,12 @@ class CodeDecoder(ABC):
         self._idle: list[StreamState] = []
 
     @abstractmethod
-    def cache(self) -> KVCache:
-        """Return an empty cache that takes a chunk at once."""
-
-    @abstractmethod
     def hidden(self, codes: Tensor, positions: Tensor, cache: KVCache, tails: Tails) -> Tensor:
         """Return the rows [T, N] of the stack for codes i32 [T, K] at positions [T, 1], which the cache counts."""
+
+    def cache(self) -> KVCache:
+        """Return an empty cache that takes a chunk at once."""
+        return self.transformer.cache(self.transformer.config.sliding_window + self.chunk - 1)
 
     def stream(self) -> CodeStream:
         """Open a stream: `push` codes [K, T] and get the samples that they complete."""

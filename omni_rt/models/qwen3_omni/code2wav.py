@@ -40,7 +40,7 @@ class Code2Wav(CodeDecoder):
         self.code_embedding = weights.exact(
             "code_embedding.weight", config.codebooks * config.codebook_size, config.width
         )
-        self.pre_transformer = Decoder(weights.at("pre_transformer."), config, as_rows=STEADY_FRAMES)
+        self.transformer = Decoder(weights.at("pre_transformer."), config, as_rows=STEADY_FRAMES)
         self.stack = WaveformStack(weights, shape, self.layout)
         self._offsets = self.device.tensor(np.arange(config.codebooks, dtype=np.int32) * config.codebook_size)
         self._frequencies = self.device.tensor(frequencies(config.head_dim, config.rope_theta))
@@ -53,12 +53,8 @@ class Code2Wav(CodeDecoder):
         """
         return AudioOutput(self.stream().push(codes), self.config.sample_rate)
 
-    def cache(self) -> KVCache:
-        """Return an empty cache that takes a chunk at once."""
-        return self.pre_transformer.cache(self.config.sliding_window + self.chunk - 1)
-
     def hidden(self, codes: Tensor, positions: Tensor, cache: KVCache, tails: Tails) -> Tensor:
         """Return the rows [T, N] of the stack for codes i32 [T, K] at positions [T, 1], which the cache counts."""
         table = ops.angles(positions, self._frequencies)
         x = ops.embed_sum(self.code_embedding, codes, self._offsets, scale=1 / self.config.codebooks)
-        return self.pre_transformer(x, table, cache)[0]
+        return self.transformer(x, table, cache)[0]

@@ -86,10 +86,6 @@ class CodecDecoder(CodeDecoder):
         """
         return self.stream().push(codes)
 
-    def cache(self) -> KVCache:
-        """Return an empty cache that takes a chunk at once."""
-        return self.transformer.cache(self.config.sliding_window + self.chunk - 1)
-
     def hidden(self, codes: Tensor, positions: Tensor, cache: KVCache, tails: Tails) -> Tensor:
         """Return the rows [T, N] of the stack for codes i32 [T, K] at positions [T, 1], which the cache counts."""
         x = ops.embed_sum(self.codebooks, codes, self._offsets)
