@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from omni_rt import DeviceError, OutOfMemoryError, ops
-from omni_rt.devices import open_device, readback
+from omni_rt.devices import open_device, readback, upload
 from omni_rt.devices.device import Device
 from omni_rt.devices.pipelines import binding_kinds
 from omni_rt.devices.webgpu import WebGpuDevice
@@ -235,6 +235,27 @@ def test_a_gpu_that_does_not_answer_is_an_error(gpu: WebGpuDevice, monkeypatch: 
         with pytest.raises(DeviceError, match=r"has not answered for .* s: it hangs or is overloaded"):
             gpu.synchronize()
     assert gpu.read(gpu.tensor(normal(3))).shape == (3,), "the device works on when the GPU answers again"
+
+
+class Forgetful(set[int]):
+    """Holds what is added and says that it does not."""
+
+    def __contains__(self, item: object) -> bool:
+        return False
+
+
+def test_a_gpu_that_takes_no_weight_is_an_error(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = normal(600, 600)
+    weight = gpu.weight(values, "f32")  # too large for the queue: it goes through the ring
+    returned = Forgetful(gpu._uploads._ready)
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "DEADLINE", 0.05)
+        patch.setattr(gpu._uploads, "_ready", returned)
+        with pytest.raises(DeviceError, match=r"has not taken a weight for .* s: it hangs or is overloaded"):
+            gpu.settle()
+    gpu._uploads._ready |= set(returned)
+    gpu.settle()
+    np.testing.assert_array_equal(weight.numpy(), values)
 
 
 def test_more_workgroup_storage_than_the_adapter_has_is_refused(gpu: WebGpuDevice) -> None:
