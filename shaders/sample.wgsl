@@ -1,6 +1,7 @@
 // ids[t] ~ softmax(logits[t] / temperature), cut to the top k and then to the nucleus p, drawn by walking ids upwards
 // bindings: logits [T, V] f32; seed [1] i32; counter [1] i32; ids [T] i32
 // work: one workgroup per row, in strides of the grid; see lib/draw
+// tune: BATCH loads are in flight per lane, of four logits each
 // lib: random, draw, sum, sample_cut, sample_few
 
 struct Params { T: u32, V: u32, temperature: f32, top_k: u32, top_p: f32, salt: u32 }
@@ -12,6 +13,7 @@ struct Params { T: u32, V: u32, temperature: f32, top_k: u32, top_p: f32, salt: 
 @group(0) @binding(4) var<uniform> params: Params;
 
 const WG: u32 = 256u;
+const BATCH: u32 = 8u; // tune
 
 @compute @workgroup_size(WG)
 fn main(

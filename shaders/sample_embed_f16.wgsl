@@ -1,6 +1,7 @@
 // codes[at] = id; x[0, n] = w[start + id, n]; id ~ softmax(logits / temperature), drawn as `sample` does
 // bindings: logits [1, V] f32; seed [1] i32; counter [1] i32; codes [K] i32; w [R, N] f16; x [1, N] f32
 // work: one workgroup draws, then takes the row
+// tune: BATCH loads are in flight per lane, of four logits each
 // lib: random, draw, sum, sample_cut, sample_few, quad_f16
 
 struct Params { V: u32, N: u32, temperature: f32, top_k: u32, top_p: f32, salt: u32, at: u32, start: u32 }
@@ -14,6 +15,7 @@ struct Params { V: u32, N: u32, temperature: f32, top_k: u32, top_p: f32, salt: 
 @group(0) @binding(6) var<uniform> params: Params;
 
 const WG: u32 = 256u;
+const BATCH: u32 = 2u; // tune
 
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {

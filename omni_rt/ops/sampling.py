@@ -15,6 +15,8 @@ from omni_rt.ops.contract import Kernel, Native, op
 from omni_rt.ops.grids import lanes, per_row
 
 DRAWING = ("T", "V", "temperature", "top_k", "top_p", "salt")
+FEW_LOGITS = 4096
+"""Logits of a row up to which the lanes of `sample` load all at once."""
 
 Dims = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -131,7 +133,10 @@ def uniform(seed: int, counter: int, salt: int, row: int) -> float:
 
 @op(
     "logits[T, V], seed[1]:i32, counter[1]:i32 -> ids[T]:i32",
-    kernels=[Kernel("sample", DRAWING, per_row)],
+    kernels=[
+        Kernel("sample", DRAWING, per_row, when=lambda c: c.V <= FEW_LOGITS, variants=({"BATCH": 4},)),
+        Kernel("sample", DRAWING, per_row, variants=({"BATCH": 8},)),
+    ],
     natives=(Native("sample", ("T", "V", "temperature", "top_k", "top_p", "salt")),),
     domain=[
         _draw(1, 1, 1.0),

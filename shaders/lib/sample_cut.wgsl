@@ -11,6 +11,10 @@ fn rank_bits(value: f32) -> u32 {
   return select(bits | 0x80000000u, ~bits, bits > 0x80000000u);
 }
 
+fn value_of(rank: u32) -> f32 {
+  return bitcast<f32>(select(~rank, rank & 0x7fffffffu, rank >= 0x80000000u));
+}
+
 fn weight_of(value: f32, largest: f32, cut: u32) -> f32 {
   return select(0.0, exp((value - largest) / params.temperature), rank_bits(value) >= cut);
 }

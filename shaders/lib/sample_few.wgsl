@@ -1,10 +1,9 @@
 // draw_few: draw a row's id when few ids can be among the top k: they are gathered, sorted by id and weighed side by side.
 // Each of the 256 lanes finds the largest logit of its stride, two lanes are a group; the k-th largest of these 128
 // bounds the k-th largest of all from below, and hardly more than k logits reach it. Returns the id, or V when more than
-// 256 do (or none). The caller declares WG = 256, params, logits, shares, drawn and final_kept, and takes the lib
-// sample_cut (rank_bits).
+// 256 do (or none). The caller declares WG = 256, BATCH, params, logits, shares, drawn and final_kept, and takes the lib
+// sample_cut (rank_bits, value_of).
 
-const BATCH: u32 = 4u; // loads in flight per lane
 const GROUPS: u32 = WG / 2u;
 const AT_ONCE: u32 = 8u; // candidates that a lane reads together: behind the last, lists hold what does not count
 
@@ -23,8 +22,8 @@ fn inside_row(four: vec4<f32>, at: u32, row: u32) -> vec4<f32> {
   return select(vec4(-3.4e38), four, (places >= vec4(row)) & (places < vec4(row + params.V)));
 }
 
-fn gather(value: f32, id: u32, bound: u32) {
-  if (rank_bits(value) >= bound && value > -3.4e38) {
+fn gather(value: f32, id: u32, bound: f32) {
+  if (value >= bound && value > -3.4e38) {
     let place = atomicAdd(&few_count, 1u);
     if (place < WG) {
       few_values[place] = value;
@@ -74,7 +73,7 @@ fn draw_few(row: u32, random: f32, lane: u32) -> u32 {
     }
   }
   workgroupBarrier();
-  let bound = atomicLoad(&few_bound);
+  let bound = value_of(atomicLoad(&few_bound));
 
   for (var base = row / 4u + lane; base < last; base += WG * BATCH) {
     var batch: array<vec4<f32>, BATCH>;
