@@ -20,9 +20,6 @@ GATED_ROUNDING = Tolerance(nmse=4e-3, peak=0.2)
 LONGEST_OF_HALF_TEAMS = 2048
 """Row length up to which teams of 16 lanes are a choice: a lane holds its share of a row, and runs out of registers."""
 
-MANY_ITEMS = 16384
-"""Items from which on a team takes more of them in turn: the workgroups of a vocabulary would not fit a GPU at once."""
-
 
 def teams(variant: Mapping[str, int]) -> int:
     """Return the items that a workgroup computes."""
@@ -35,46 +32,40 @@ def int8_kernels(
     grid: Grid,
     *,
     length: Callable[[Call], int],
-    items: Callable[[Call], int],
     takes: Callable[[Call], bool] = always,
     gated: bool = False,
     turns: tuple[int, ...] = (1, 2, 4),
     **settings: Any,
 ) -> list[Kernel]:
-    """Return a kernel for each range of row lengths and of items.
+    """Return a kernel for each range of row lengths.
 
-    `length` returns the values of the row that is rounded, `items` how many results a call asks for, `takes` what else
-    must hold. A `gated` kernel computes two products and their SwiGLU, which needs more memory and leaves more error.
-    `turns` are the items that a team may take one after the other, the default first.
+    `length` returns the values of the row that is rounded, `takes` says what else must hold. A `gated` kernel computes
+    two products and their SwiGLU, which needs more memory and leaves more error. `turns` are the items that a team may
+    take one after the other, the default first.
     """
     kernels = []
     lengths = LONGEST_GATED if gated else LONGEST
     for shorter, longest in zip((0, *lengths), lengths, strict=False):
-        for least, most, taken in ((1, MANY_ITEMS - 1, turns), (MANY_ITEMS, 1 << 40, (8, 16))):
 
-            def when(
-                c: Call, shorter: int = shorter, longest: int = longest, least: int = least, most: int = most
-            ) -> bool:
-                fits = shorter < length(c) <= longest and length(c) % BLOCK == 0
-                return fits and least <= items(c) <= most and takes(c)
+        def when(c: Call, shorter: int = shorter, longest: int = longest) -> bool:
+            return shorter < length(c) <= longest and length(c) % BLOCK == 0 and takes(c)
 
-            variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in taken]
-            if longest <= LONGEST_OF_HALF_TEAMS:
-                variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in taken[:2]]
-            variants.append({"WG": 512, "TEAM": 32, "ITEMS": min(taken), "MOST": longest})
-            kernel = Kernel(
-                shader,
-                uniforms,
-                grid,
-                {"w": "q8_0"},
-                when,
-                tuple(variants),
-                needs=("subgroup",),
-                int8=True,
-                tolerance=GATED_ROUNDING if gated else INT8_ROUNDING,
-                **settings,
-            )
-            kernels.append(kernel)
+        variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
+        if longest <= LONGEST_OF_HALF_TEAMS:
+            variants += [{"WG": 256, "TEAM": 16, "ITEMS": n, "MOST": longest} for n in turns[:2]]
+        kernel = Kernel(
+            shader,
+            uniforms,
+            grid,
+            {"w": "q8_0"},
+            when,
+            tuple(variants),
+            needs=("subgroup",),
+            int8=True,
+            tolerance=GATED_ROUNDING if gated else INT8_ROUNDING,
+            **settings,
+        )
+        kernels.append(kernel)
     return kernels
 
 
@@ -85,13 +76,12 @@ def int8_natives(name: str, *uniforms: str) -> list[Native]:
 
 
 def int8_calls(length: str, items: str, gated: bool = False, **dims: Any) -> list[dict[str, Any]]:
-    """Return calls that reach the kernels of every row length, and those of many items.
+    """Return calls that reach the kernels of every row length.
 
-    `length` and `items` name the extents that `int8_kernels` judges, `dims` are the others.
+    `length` and `items` name the extents of the row that is rounded and of the results, `dims` are the others.
     """
     lengths = LONGEST_GATED if gated else LONGEST
-    calls = [dims | {length: shorter + BLOCK, items: 37} for shorter in (0, *lengths[:-1])]
-    return [*calls, dims | {length: BLOCK, items: MANY_ITEMS + 9}]
+    return [dims | {length: shorter + BLOCK, items: 37} for shorter in (0, *lengths[:-1])]
 
 
 def in_int8(x: Tensor, w: Tensor) -> bool:

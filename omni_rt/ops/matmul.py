@@ -73,7 +73,6 @@ def _kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
         uniforms,
         lambda c, v: weight_row_grid(c.row_count, teams(v)),
         length=lambda c: c.K,
-        items=lambda c: c.N,
         takes=lambda c: _judged_rows(c) == 1,
         splits="w",
     )

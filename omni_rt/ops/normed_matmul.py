@@ -51,7 +51,6 @@ def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list
             ("K", "N", "epsilon", "row_start", "row_count"),
             lambda c, v: (*weight_row_grid(c.row_count, teams(v))[:2], c.T),
             length=lambda c: c.K,
-            items=lambda c: c.N,
             splits="w",
         ),
         *_kernels("norm_matmul", ("K", "N"), _matmul_grid, rows=4),
@@ -65,7 +64,8 @@ def _kernels(name: str, uniforms: tuple[str, ...], grid: Any, rows: int) -> list
     flops=lambda c: 2 * c.T * c.N * c.K,
     bench=(
         {"T": 1, "K": 2048, "N": 5120, "epsilon": 1e-6},  # queries, keys and values of the Qwen3-Omni Thinker
-        {"T": 1, "K": 1024, "N": 4096, "epsilon": 1e-6},  # of the code predictors
+        {"T": 1, "K": 2048, "N": 152064, "epsilon": 1e-6},  # its logits
+        {"T": 1, "K": 1024, "N": 4096, "epsilon": 1e-6},  # queries, keys and values of the code predictors
     ),
 )
 def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
@@ -81,7 +81,6 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
             ("K", "I", "epsilon"),
             lambda c, v: (*weight_row_grid(c.I, teams(v))[:2], c.T),
             length=lambda c: c.K,
-            items=lambda c: c.I,
             gated=True,
         ),
         *_kernels("norm_gate_up", ("K", "I"), _gate_up_grid, rows=2),
@@ -93,7 +92,7 @@ def norm_matmul(x: Any, g: Any, w: Any, *, epsilon: float) -> Any:
         {"T": 1, "K": 1056, "I": 31, "epsilon": 1e-6},
         {"T": 1, "K": 1024, "I": 6, "epsilon": 1e-6},
         {"T": 2, "K": 96, "I": 9, "epsilon": 1e-2},
-        {"T": 1, "K": 32, "I": 5, "epsilon": 1e-6},
+        {"T": 1, "K": 32, "I": 65, "epsilon": 1e-6},
     ),
     flops=lambda c: 4 * c.T * c.I * c.K,
     bench=({"T": 1, "K": 1024, "I": 3072, "epsilon": 1e-6},),  # code predictors of Qwen3-Omni and Qwen3-TTS

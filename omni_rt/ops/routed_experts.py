@@ -24,7 +24,6 @@ MOST_EXPERTS = 256
         ("K", "E", "I", "epsilon", "top", "normalise"),
         lambda c, v: (cdiv(c.I, teams(v)), c.top, c.T),
         length=lambda c: c.K,
-        items=lambda c: c.I,
         gated=True,
         turns=(2, 1, 4),  # workgroups are fewer, as each ranks the experts anew
         takes=lambda c: c.E % 4 == 0 and c.E <= MOST_EXPERTS and c.top <= min(c.E, MOST_CHOSEN),

@@ -1,6 +1,6 @@
 // load_item, int8_products: the row of int8_row times weight rows by integer dot products. A team of TEAM lanes
-// multiplies the ROWS weight rows of one item after the other, ITEMS of them: workgroups are few and large, as each
-// rounds the row anew. The weights of the next item are under way while the sums of this one are added up. The caller
+// multiplies the ROWS weight rows of one item after the other, ITEMS of them: the fewer workgroups, the fewer
+// round the row anew. The weights of the next item are under way while the sums of this one are added up. The caller
 // defines WG, TEAM, ROWS, ITEMS, MOST, w_q: array<vec4<u32>> (16 int8 each), w_d: array<u32> (the f16 scales of two
 // blocks of 32 per word), chunk_place(item, r, chunk) (where w_q holds 16 values of row r), finish(item, totals) (which
 // one lane calls) and the libs int8_row and linked_sum.
