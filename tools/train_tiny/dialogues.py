@@ -7,7 +7,7 @@ plus a codec token or a frame of codes, or neither.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -86,6 +86,10 @@ class Rows:
     wanted: Tensor
     spoken: Tensor
     last: Tensor
+
+    def first(self, count: int) -> Rows:
+        """Return the rows of the first `count` dialogues."""
+        return Rows(**{item.name: getattr(self, item.name)[:count] for item in fields(self)})
 
     def looking(self, ahead: int) -> Tensor:
         """Return the row [B, T] of the token `ahead` after the one that is spoken, as far as it can be seen, or -1."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from tools.train_tiny import grammar, runs, shape, speech
 from tools.train_tiny.batches import Store
-from tools.train_tiny.codec import SAMPLE_RATE, Codec, spoken_text, tokens_at
+from tools.train_tiny.codec import ENTRIES, SAMPLE_RATE, Codec, spoken_text, tokens_at
 from tools.train_tiny.dialogues import Dialogues, Prompt, Rows, corrupted, heard_prompts, text_prompt
 from tools.train_tiny.examples import Writer
 from tools.train_tiny.speaking import judge, speak
@@ -45,6 +45,8 @@ HEARD_NOISE = 0.5
 CORRUPTION = 0.35
 REST_SHARE = 0.3
 """Share of the frames whose other codebooks are learned in a step."""
+OWN_SHARE, OWN_FROM = 1 / 3, 1 / 3
+"""Share of the dialogues of a step whose history is in part the Talker's own, and the part of the run before it."""
 SHOWN_EVERY = 25
 """Steps between two lines about the losses."""
 
@@ -166,6 +168,26 @@ def named_at(rows: Rows, ahead: int) -> Tensor:
     return torch.where(place < 0, -1, rows.text.gather(1, place.clamp(min=0)))
 
 
+@torch.no_grad()
+def own_frames(talker: Talker, words: Tensor, states: Tensor, rows: Rows) -> Tensor:
+    """Return the frames [B, T, 4] of rows, a random share of each dialogue's as the Talker would greedily go on there.
+
+    Greedy speech differs from what was ever recorded; so a Talker that speaks greedily has heard nothing else before.
+    """
+    talker.eval()
+    with torch.autocast(rows.text.device.type, torch.bfloat16, enabled=rows.text.is_cuda, cache_enabled=False):
+        hidden = talker.model(embed(talker, words, states, rows), rows.positions).flatten(0, 1)
+        codes = talker.codec_head(hidden)[:, :ENTRIES].argmax(-1, keepdim=True)
+        for head in talker.code_predictor.lm_head:
+            state = talker.code_predictor(talker.rest_rows(hidden, codes))[:, -1]
+            codes = torch.cat([codes, head(state).argmax(-1, keepdim=True)], 1)
+    talker.train()
+    said = codes.unflatten(0, rows.text.shape).roll(1, 1)  # a row says what the next one reads
+    odds = torch.rand(len(said), 1, 1, device=said.device)
+    own = (torch.rand(*said.shape[:2], 1, device=said.device) < odds) & (rows.frames >= 0)
+    return torch.where(own, said, rows.frames)
+
+
 class Lesson:
     """Losses and gradients of batches. On a GPU each shape is recorded once and then replayed, which is faster.
 
@@ -179,41 +201,44 @@ class Lesson:
         for value in (*talker.parameters(), *(namer.parameters() if namer else ())):
             value.grad = torch.zeros_like(value)
             self.gradients.append(value.grad)
-        self.recorded: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
+        self.recorded: dict[tuple[int, int, bool], tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
 
-    def __call__(self, prompts: Tensor, replies: Tensor, length: int) -> dict[str, Tensor]:
-        """Set the gradients of a batch and return its losses."""
+    def __call__(self, prompts: Tensor, replies: Tensor, length: int, own: bool) -> dict[str, Tensor]:
+        """Set the gradients of a batch and return its losses; `own` is whether the Talker hears itself."""
         both = torch.stack([prompts, replies])
         if not both.is_cuda:
-            return self._run(both, length)
-        shape = (len(prompts), length)
+            return self._run(both, length, own)
+        shape = (len(prompts), length, own)
         if shape not in self.recorded:
-            self._record(both.clone(), length)
+            self._record(both.clone(), length, own)
         graph, inputs, found = self.recorded[shape]
         inputs.copy_(both)
         graph.replay()
         return found
 
-    def _run(self, both: Tensor, length: int) -> dict[str, Tensor]:
+    def _run(self, both: Tensor, length: int, own: bool) -> dict[str, Tensor]:
         torch._foreach_zero_(self.gradients)
         rows = self.store.rows(*both, length)
         rows.frames = corrupted(rows.frames, CORRUPTION)
+        if own:
+            few = max(1, int(OWN_SHARE * both.shape[1]))
+            rows.frames[:few] = own_frames(self.talker, self.words, self.store.states, rows.first(few))
         found = losses(self.talker, self.namer, self.words, self.store.states, rows, self.noise)
         found["loss"].backward()
         return {name: value.detach() for name, value in found.items()}
 
-    def _record(self, inputs: Tensor, length: int) -> None:
+    def _record(self, inputs: Tensor, length: int, own: bool) -> None:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(2):
-                self._run(inputs, length)
+                self._run(inputs, length, own)
         torch.cuda.current_stream().wait_stream(aside)
         pool = next(iter(self.recorded.values()))[0].pool() if self.recorded else None
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
-            found = self._run(inputs, length)
-        self.recorded[(inputs.shape[1], length)] = (graph, inputs, found)
+            found = self._run(inputs, length, own)
+        self.recorded[(inputs.shape[1], length, own)] = (graph, inputs, found)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -257,7 +282,7 @@ def train(arguments: argparse.Namespace) -> None:
         runs.seed_step(SEED, step)
         for group in optimiser.param_groups:
             group["lr"] = runs.rate_at(step, steps, arguments.rate)
-        found = lesson(*batch)
+        found = lesson(*batch, own=step >= OWN_FROM * steps)
         torch.nn.utils.clip_grad_norm_(talker.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():  # the average reaches back over a twentieth of the run
@@ -303,7 +328,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("thinker", type=Path)
-    parser.add_argument("--steps", type=int, default=6300)
+    parser.add_argument("--steps", type=int, default=15_000)
     parser.add_argument("--start", type=Path, help="begin with these weights: a file, or a model's directory")
     parser.add_argument("--texts", type=int, default=TEXTS, help="texts to read aloud")
     parser.add_argument("--heard", type=int, default=CLIPS, help="clips to answer; other prompts in proportion")
