@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import omni_rt
 from omni_rt.io.hub import tiny_directory
 from omni_rt.io.mel import log_mel
+from omni_rt.io.tokenizer import Tokenizer
 from tests import recognisers
 from tools.train_tiny import grammar, pictures, shape, speech
 
@@ -48,6 +50,13 @@ def test_the_tokenizer_and_the_recognisers_are_those_that_ship() -> None:
     assert shape.tokenizer_tables()[0] == shipped
     with np.load(recognisers.WEIGHTS) as file:
         assert tuple(file["words"][1:]) == grammar.words()
+
+
+def test_a_word_is_one_token_wherever_it_stands() -> None:
+    tokenizer = Tokenizer.load(tiny_directory())
+    for word in grammar.words():
+        assert tokenizer.decode(tokenizer.encode(f"{word} {word}")[:1]) == word
+        assert len(tokenizer.encode(f"{word} {word}")) == 2, word
 
 
 def test_every_held_out_clip_has_its_words() -> None:
@@ -106,3 +115,32 @@ def test_the_recognisers_hear_in_numpy_what_they_hear_in_pytorch() -> None:
             with torch.no_grad():
                 wanted = model(torch.from_numpy(mel.T[None]))[0].numpy()
             np.testing.assert_allclose(recognisers._logits(mel, name), wanted, atol=1e-4)
+
+
+@pytest.mark.oracle
+def test_the_own_history_is_what_greedy_speech_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from tools.train_tiny import runs, talker
+    from tools.train_tiny.dialogues import Dialogues, text_prompt
+    from tools.train_tiny.examples import Writer
+    from tools.train_tiny.voice import Talker
+
+    text = "eleven stars"
+    with omni_rt.load() as omni:
+        *_, done = omni.read(text, sampling=omni_rt.Sampling(temperature=0.0))
+    codes = done.reply.codes.T
+    writer = Writer(tiny_directory())
+    model = Talker(shape.config()["talker_config"])
+    runs.load_weights(model, "talker.", tiny_directory())
+    words = runs.load(tiny_directory())["thinker.model.embed_tokens.weight"]
+    spoken = [codes.astype(np.uint8)], [np.zeros(len(codes), np.uint8)]
+    store = Dialogues(writer, [text_prompt(writer, text)], [writer.encode(text)], *spoken, torch.device("cpu"))
+    one = torch.zeros(1, dtype=torch.long)
+    length = int(store.prefill_rows(one)) + len(codes) + 3
+    rows = store.rows(one, one, length)
+    monkeypatch.setattr(torch, "rand", lambda *size, device: torch.zeros(size, device=device) - 1)
+    own = talker.own_frames(model, words, store.states, rows)
+    assert (own < 0).equal(rows.frames < 0), "frames where there were none"
+    there = rows.frames[..., 0] >= 0
+    assert there.sum() == len(codes) and (own[there] == rows.frames[there]).all(1).float().mean() > 0.9

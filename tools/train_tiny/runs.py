@@ -22,7 +22,7 @@ from omni_rt.devices import open_device
 from omni_rt.model_files import open_model
 from omni_rt.weights import Weights
 
-SAVED_EVERY = 50
+SAVED_EVERY = 200
 """Steps between two times that a run is saved."""
 
 

@@ -7,19 +7,17 @@ writes everything of the checkpoint directory but the weights.
 
 from __future__ import annotations
 
-import json
-import random
+import re
 import sys
+from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 from golden_checkpoint import Dimensions, byte_alphabet, configuration, special_token_ids
 from golden_files import generation_configuration, preprocessor_configuration, write_json, write_tokenizer
-from tokenizers import Regex, models, pre_tokenizers, trainers
 
-from omni_rt.io import tokenizer as runtime
 from tools.train_tiny import grammar
 
 DIMENSIONS = Dimensions(
@@ -53,8 +51,11 @@ DIMENSIONS = Dimensions(
     vocoder_decoder_width=192,
 )
 
-VOCABULARY = 984
-"""Tokens without the control tokens; with them, and a few ids that stand for nothing, the tables have 1024 rows."""
+SPACE = byte_alphabet()[ord(" ")]
+"""How the space before a word is written in the vocabulary."""
+
+USUAL = 18
+"""A word with a capital that begins so many texts is one token too."""
 
 VOICE = "chelsie"
 """The one voice that the model speaks in, by the name of a released one."""
@@ -65,35 +66,40 @@ PIXELS = 128 * 128
 
 @cache
 def tokenizer_tables() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Train the byte-level BPE on the grammar; return the vocabulary and the merges."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(runtime.WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=sorted(byte_alphabet()), show_progress=False, special_tokens=[]
-    )
-    tokenizer.train_from_iterator(_tokenizer_texts(), trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
-    if len(model["vocab"]) != VOCABULARY:
-        raise ValueError(f"the grammar gives {len(model['vocab'])} tokens, expected {VOCABULARY}")
-    return model["vocab"], merges
+    """Return the vocabulary and the merges of the byte-level BPE, by which a word is one token wherever it stands.
+
+    The words are merged first, the commonest pair next, and at last each with the space before it.
+    """
+    bare, spaced = _forms()
+    merges: list[tuple[str, str]] = []
+    parts = [[*word] for word in bare]
+    while pairs := Counter(pair for word in parts for pair in pairwise(word)):
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        parts = [_merged(word, best) for word in parts]
+    merges += [(SPACE, word) for word in spaced]
+    tokens = [*sorted(byte_alphabet()), *(left + right for left, right in merges)]
+    return {token: index for index, token in enumerate(tokens)}, merges
 
 
-def _tokenizer_texts() -> list[str]:
-    """Return the texts to train on: every word often enough to become one token, in its places in a sentence."""
-    chance = random.Random("tokenizer")
-    texts = [word for word in ("system", "user", "assistant") for _ in range(1000)]
-    texts += [f" {word}" for word in grammar.words() for _ in range(60)]
-    texts += [word for word in grammar.words() for _ in range(20)]
-    texts += [text for fact in grammar.facts() for text in (*fact.questions, fact.answer)]
-    texts += [grammar.spoken_text(chance) for _ in range(2000)]
-    texts += [*grammar.TRANSCRIBE, *grammar.PICTURE_WORDS]
-    return texts
+def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    """Return the parts of a word with each `pair` of neighbours made one."""
+    made: list[str] = []
+    for part in word:
+        if made and (made[-1], part) == pair:
+            made[-1] += part
+        else:
+            made.append(part)
+    return made
+
+
+def _forms() -> tuple[list[str], list[str]]:
+    """Return the words as they are written, of those with a capital the usual ones, and what stands behind a space."""
+    texts = [text for fact in grammar.facts() for text in (*fact.questions, fact.answer)]
+    spaced = {*grammar.words(), *(word for text in texts for word in re.findall(r" ([A-Za-z]+)", text))}
+    first = Counter(re.findall("[A-Za-z]+", text)[0] for text in texts)
+    usual = {word for word, count in first.items() if count >= USUAL}
+    return sorted({"system", "user", "assistant"} | spaced | usual), sorted(spaced)
 
 
 def config() -> dict[str, Any]:
@@ -106,7 +112,7 @@ def config() -> dict[str, Any]:
 
 def control_ids() -> dict[str, int]:
     """Return the id of each control token."""
-    return special_token_ids(VOCABULARY)
+    return special_token_ids(len(tokenizer_tables()[0]))
 
 
 def write_directory(directory: Path) -> None:

@@ -123,7 +123,7 @@ def main() -> None:
     """Read the command line and run the stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=14_000)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--clips", type=int, default=CLIPS)
     parser.add_argument("--seed", type=int, default=SEED, help="of the data; another to go on with other data")
