@@ -23,3 +23,11 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{name} is {type(value).__name__}, expected a string")
     return value
+
+
+def optional(name: str, value: Any, *kinds: type) -> Any:
+    """Return None or a value of one of the kinds; raise InputError for anything else."""
+    if value is not None and not isinstance(value, kinds):
+        expected = " or ".join("a string" if kind is str else f"a {kind.__name__}" for kind in kinds)
+        raise InputError(f"{name} is {type(value).__name__}, expected {expected}")
+    return value

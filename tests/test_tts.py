@@ -170,6 +170,8 @@ def test_a_variant_says_what_it_cannot_do(models: dict[str, TextToSpeech]) -> No
             clone.voice((np.ones(48_000, np.float32), 24_000))
     with pytest.raises(InputError, match="belongs to the size"):
         base.generate("hello", voice=Voice(np.zeros(7, np.float32)))
+    with pytest.raises(InputError, match="NaN or infinite: clone it again"):
+        base.generate("hello", voice=Voice(np.full_like(voice.embedding, np.nan)))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,11 @@ def test_a_variant_says_what_it_cannot_do(models: dict[str, TextToSpeech]) -> No
         ("hi", {"language": "klingon"}, "english"),
         ("hi", {"language": "sichuan_dialect"}, "english"),
         ("hi", {"max_frames": 0}, "max_frames"),
+        ("hi", {"voice": 3}, "the voice is int, expected a string or a Voice"),
+        ("hi", {"language": 3}, "the language is int, expected a string"),
+        ("hi", {"instruct": 3}, "instruct is int, expected a string"),
+        ("hi", {"sampling": "greedy"}, "sampling is str, expected a Sampling"),
+        ("hi", {"instruct": "very " * 3000}, r"takes \d+ positions, the context has 512: shorten the text, the instr"),
     ],
 )
 def test_what_cannot_be_spoken_is_refused(custom: TextToSpeech, text: str, options: dict[str, Any], words: str) -> None:

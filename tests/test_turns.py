@@ -203,6 +203,8 @@ def test_closing_waits_for_the_reply_of_another_thread() -> None:
         (lambda omni: omni.talker.generate(omni.prompt(said("hello")), [5000, 3]), "whole numbers from 0 to 1247"),
         (lambda omni: omni.vision_encoder(np.zeros((64, 1536), np.float32), (64, 1)), r"expected \(time, height"),
         (lambda omni: omni.audio_encoder([[0.0] * 100]), r"got \[1, 100\]"),
+        (lambda omni: omni.chat(said("hello"), sampling="greedy"), "sampling is str, expected a Sampling"),
+        (lambda omni: omni.chat(said("hello"), speech=True, sampling="greedy"), "sampling is str, expected a Sampling"),
         (lambda omni: omni_rt.load("tiny", context=16.5), "the context is 16.5"),  # type: ignore[arg-type]
         (lambda omni: omni_rt.load("tiny", placement={"talker": "cpu"}), "placement is dict"),  # type: ignore[arg-type]
         (lambda omni: omni_rt.open_device("cpu", threads=-3), "threads is -3"),

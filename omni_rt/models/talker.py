@@ -182,6 +182,11 @@ class TalkerSession:
         """
         if inputs.ndim != 2 or not len(inputs) or positions.shape != (talker.frequencies.shape[0], len(inputs)):
             raise InputError(f"the talker got rows {list(inputs.shape)} at positions {list(positions.shape)}")
+        if len(inputs) > talker.cache.rows:
+            raise InputError(
+                f"what is before the speech takes {len(inputs)} positions, the context has {talker.cache.rows}: "
+                "shorten the text, the instruction or the reference, or load the model with a larger context"
+            )
         self.talker = talker
         self.frames = 0
         self.finish_reason: Literal["stop", "length"] | None = None if max_frames > 0 else "length"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omni_rt import arguments
-from omni_rt.arguments import whole
+from omni_rt.arguments import optional, whole
 from omni_rt.clock import ReplyClock
 from omni_rt.errors import UnsupportedError
 from omni_rt.io.tokenizer import StreamDecoder
@@ -277,7 +277,7 @@ class OmniOrchestrator(LoadedModel):
         if speech is not None:
             speech.clock = clock
             speech.start(prompt, prefill.embeddings, prefill.hidden)
-        picks = sampling or defaults.thinker
+        picks = optional("sampling", sampling, Sampling) or defaults.thinker
         text = StreamDecoder(self.processor.tokenizer)
         ids: list[int] = []
         pieces: list[str] = []
@@ -337,7 +337,7 @@ class OmniOrchestrator(LoadedModel):
             self.processor,
             stream=stream or self.vocoder.stream(),
             voice=voice,
-            sampling=sampling,
+            sampling=optional("sampling", sampling, Sampling),
             seed=seed,
             max_frames=max_frames,
         )

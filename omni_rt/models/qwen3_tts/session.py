@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omni_rt import arguments
-from omni_rt.arguments import whole
+from omni_rt.arguments import optional, whole
 from omni_rt.clock import ReplyClock
 from omni_rt.errors import InputError, UnsupportedError
 from omni_rt.io.audio import load_audio
@@ -126,7 +126,7 @@ class TextToSpeech(LoadedModel):
         What comes before is the first reading, where that did not end.
         """
         seed = secrets.randbits(31) if seed is None else whole("the seed", seed)
-        sampling: Sampling | None = options.get("sampling")
+        sampling: Sampling | None = optional("sampling", options.get("sampling"), Sampling)
         ways = 1 if sampling is not None and sampling.temperature == 0 else 2  # a greedy reading would be the same
         for attempt in range(ways):
             for event in self.stream(text, seed=seed + attempt, **options):
@@ -266,7 +266,8 @@ class TextToSpeech(LoadedModel):
         self, voice: str | Voice | None, language: str, instruct: str | None, streaming: bool | None
     ) -> _Manner:
         config = self.config
-        instruct = instruct.strip() if instruct else ""
+        optional("the voice", voice, str, Voice)
+        instruct = (optional("instruct", instruct, str) or "").strip()
         if instruct and (config.kind == "base" or (config.kind == "custom_voice" and config.size == "0b6")):
             raise UnsupportedError(
                 f"the {config.size} {config.kind} variant takes no instruction: leave `instruct` out, or use a "
@@ -302,10 +303,12 @@ class TextToSpeech(LoadedModel):
                 f"the voice has an embedding of {len(voice.embedding)} values, this model takes {width}: a voice "
                 "belongs to the size of model that made it"
             )
+        if not np.isfinite(voice.embedding).all():
+            raise InputError("the voice has an embedding with values that are NaN or infinite: clone it again")
 
     def _language(self, language: str, voice: str | Voice | None) -> int | None:
         talker = self.config.talker
-        name = (language or "auto").lower()
+        name = (optional("the language", language, str) or "auto").lower()
         if name not in ("auto", *self.languages()):
             raise InputError(f"there is no language {language!r}; this model has auto, {', '.join(self.languages())}")
         if isinstance(voice, str) and name in ("auto", "chinese") and voice in talker.dialects:
@@ -315,6 +318,7 @@ class TextToSpeech(LoadedModel):
     def _samplings(self, sampling: Sampling | None) -> tuple[Sampling, Sampling]:
         if sampling is None:
             return self._defaults
+        optional("sampling", sampling, Sampling)
         return sampling, replace(sampling, repetition_penalty=1.0)
 
     def voices(self) -> list[str]:
