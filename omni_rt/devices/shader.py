@@ -78,6 +78,7 @@ TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f3
 TYPE_BYTES |= dict.fromkeys(("vec3<f32>", "vec4<f32>", "vec4<u32>", "vec4<i32>"), 16)
 WORKGROUP = re.compile(r"^var<workgroup>\s+\w+\s*:\s*(.+);", re.MULTILINE)
 WORKGROUP_SIZE = re.compile(r"@workgroup_size\(([^)]*)\)")
+FUNCTIONS = {"min": min, "max": max}
 CONSTANT = re.compile(r"^(?:const|override) (\w+)(?:: u32)? = (.+?);", re.MULTILINE)
 
 
@@ -99,14 +100,15 @@ def _constants(source: str, variant: Mapping[str, int]) -> dict[str, int]:
     values: dict[str, int] = {}
     for name, expression in CONSTANT.findall(source):
         plain = re.sub(r"(\d)u\b", r"\1", expression)
-        if re.fullmatch(r"[\w\s+*/%()-]+", plain) and set(re.findall(r"[A-Za-z_]\w*", plain)) <= set(values):
+        known = {*values, *FUNCTIONS}
+        if re.fullmatch(r"[\w\s+*/%(),-]+", plain) and set(re.findall(r"[A-Za-z_]\w*", plain)) <= known:
             values[name] = variant.get(name, _value(plain, values))
     return values
 
 
 def _value(expression: str, values: Mapping[str, int]) -> int:
     plain = re.sub(r"(\d)u\b", r"\1", expression).replace("/", "//")
-    return int(eval(plain, {"__builtins__": {}}, dict(values)))
+    return int(eval(plain, {"__builtins__": {}} | FUNCTIONS, dict(values)))
 
 
 def _type_bytes(declared: str, values: Mapping[str, int]) -> int:

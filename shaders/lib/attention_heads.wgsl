@@ -62,7 +62,7 @@ fn finish(gathered: vec4<f32>, row: u32, r: u32, part: u32, lane: u32) {
   let width = params.D / 4u;
   query[lane] = gathered;
   workgroupBarrier();
-  if (lane < width && r < min(REPEAT, params.H / params.G)) {
+  if (lane < width && r < params.H / params.G) {
     var sum = gathered;
     for (var s = lane + width; s < LANES / width * width; s += width) {
       sum += query[s];

@@ -6,7 +6,7 @@ fn seen_keys(t: u32) -> vec2<u32> {
   return visible_keys(end - params.T + t, end, params.S, params.causal, params.window, params.block);
 }
 
-fn fill_query(t: u32, g: u32, newest: bool, lane: u32) {
+fn fill_query(t: u32, g: u32, lane: u32) {
   let repeat = params.H / params.G;
   let width = params.D / 4u;
   if (lane < repeat * width) {

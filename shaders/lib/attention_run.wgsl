@@ -1,10 +1,9 @@
-// attend_run: the visible keys first + run * part .. of one key head, for the query at row t of REPEAT query heads that
-// read it (or of all, if they are fewer), heads g * REPEAT .., by 256 lanes, 64 keys at a time; all loads of a chunk
-// are issued before any is used, to wait for memory once. What a chunk reads behind a barrier, the next writes only
-// behind another. Scores: 8 lanes share a key, so that they read whole cache lines. Values: a lane owns four elements
-// of D of every SLOTS-th key. The caller declares REPEAT, STEPS, params, key_at, value_at, store_sum (row t * H + h,
-// part, column, sum, total) and store_stats (row, part, peak, total), and takes the libs attention_heads, visible, and
-// attention_rows or attention_step (seen_keys, fill_query).
+// attend_run: the visible keys first + run * part .. of one key head, for the query at row t of the query heads that read
+// it, up to REPEAT, by 256 lanes, 64 keys at a time; all loads of a chunk are issued before any is used, to wait for memory
+// once. What a chunk reads behind a barrier, the next writes only behind another. Scores: 8 lanes share a key, so that
+// they read whole cache lines. Values: a lane owns four elements of D of every SLOTS-th key. The caller declares REPEAT,
+// STEPS, params, key_at, value_at, store_sum (row t * H + h, part, column, sum, total) and store_stats (row, part, peak,
+// total), and takes the libs attention_heads, attention_rows (seen_keys, fill_query) and visible.
 
 const SHORTEST_RUN: u32 = 64u;
 const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, for D up to 32 * STEPS
@@ -12,8 +11,7 @@ const VALUES: u32 = STEPS * 2u + STEPS % 4u / 3u; // keys of a chunk per slot, f
 fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let width = params.D / 4u;
   let stride = params.G * width;
-  let repeat = min(REPEAT, params.H / params.G);
-  let key_head = g * repeat / (params.H / params.G);
+  let repeat = params.H / params.G;
   let seen = seen_keys(t);
   let run = max((seen.y - seen.x + parts - 1u) / parts, SHORTEST_RUN);
   let first = min(seen.x + part * run, seen.y);
@@ -21,7 +19,7 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
   let start = first % params.S;
 
   let query_row = t * params.H + g * repeat;
-  fill_query(t, g, first < last && last == seen.y, lane);
+  fill_query(t, g, lane);
   let own = lane % REPEAT; // the head whose softmax this lane helps with
   let slots = LANES / width;
   let slot = lane / width;
@@ -38,14 +36,14 @@ fn attend_run(part: u32, parts: u32, g: u32, t: u32, lane: u32) {
     let row = ring_row(start, done + min(lane / TEAM, count - 1u), params.S);
     let more_row = ring_row(start, done + min(TEAMS + lane / TEAM, count - 1u), params.S);
     for (var s = 0u; s < STEPS; s++) {
-      let c = key_head * width + min(s * TEAM + lane % TEAM, width - 1u);
+      let c = g * width + min(s * TEAM + lane % TEAM, width - 1u);
       keys[s] = key_at(row * stride + c);
       more_keys[s] = key_at(more_row * stride + c);
     }
     var values: array<vec4<f32>, VALUES>;
     for (var n = 0u; n < VALUES; n++) {
       let value_row = ring_row(start, done + min(n * slots + slot, count - 1u), params.S);
-      values[n] = value_at(value_row * stride + key_head * width + lane % width);
+      values[n] = value_at(value_row * stride + g * width + lane % width);
     }
 
     var products = Scores();
