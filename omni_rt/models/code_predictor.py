@@ -143,7 +143,7 @@ class CodePredictor:
         state = hidden if self.projection is None else ops.matmul_add(hidden, *self.projection)
         x = self._inputs.one(0, first)
         if self._apart:
-            self.decoder.states(state, *self._places[0])
+            self.decoder.fill(state, *self._places[0])
         else:
             x = ops.concat_rows(state, x)
         for j, (head, place) in enumerate(zip(self.heads, self._places[-len(self.heads) :], strict=True)):

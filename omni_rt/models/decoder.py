@@ -56,6 +56,11 @@ class Attention:
 
     def __call__(self, x: Tensor, norm: Tensor, table: Tensor, cache: KVCache, index: int) -> Tensor:
         """Append the keys and values of the normed rows to layer `index` of a cache, attend, project, and add to x."""
+        y = self.attend(x, norm, table, cache, index)
+        return ops.matmul_add(y.reshape(len(x), -1), self.output, x, as_rows=self.as_rows)
+
+    def attend(self, x: Tensor, norm: Tensor, table: Tensor, cache: KVCache, index: int) -> Tensor:
+        """Append the keys and values of the normed rows and attend; return the heads [T, H, D]."""
         config = self.config
         qkv = ops.project_normed(x, norm, self.qkv, epsilon=config.norm_epsilon, as_rows=self.as_rows)
         keys, values, length = cache.keys[index], cache.values[index], cache.length
@@ -66,12 +71,11 @@ class Attention:
         }
         if config.query_key_norm:
             norms, parts = (self.q_norm, self.k_norm), cache.parts
-            y = ops.attend_appended(
+            return ops.attend_appended(
                 qkv, norms, table, (keys, values), length, epsilon=config.norm_epsilon, parts=parts, **rule
             )
-        else:
-            y = ops.attend(ops.rope_append(qkv, table, keys, values, length), keys, values, length, causal=True, **rule)
-        return ops.matmul_add(y.reshape(len(x), -1), self.output, x, as_rows=self.as_rows)
+        queries = ops.rope_append(qkv, table, keys, values, length)
+        return ops.attend(queries, keys, values, length, causal=True, **rule)
 
 
 class FeedForward:
@@ -205,6 +209,13 @@ class Decoder:
             if after_layer is not None:
                 x = after_layer(index, x)
         return x, tapped
+
+    def fill(self, x: Tensor, table: Tensor, cache: KVCache) -> None:
+        """Do what a call does to the cache: the last layer ends behind its keys and values."""
+        *before, last = self.layers
+        for index, layer in enumerate(before):
+            x = layer(x, table, cache, index)
+        last.attention.attend(x, last.input_norm, table, cache, len(before))
 
 
 def _branch_end(weights: Weights, name: str, outputs: int, inputs: int, config: DecoderConfig, branch: str) -> Tensor:

@@ -111,7 +111,7 @@ class FrameTalker:
                 part = slice(start, min(start + SLICE, last))
                 table = ops.angles(self.device.tensor(np.ascontiguousarray(positions[:, part].T)), self.frequencies)
                 self.cache.extend(part.stop - start)
-                self.decoder.states(self.device.tensor(inputs[part]), table, self.cache)
+                self.decoder.fill(self.device.tensor(inputs[part]), table, self.cache)
         self.cache.extend(1)
         self.device.write(self.position, np.asarray(positions[:, last:].T, np.float32))
         self.device.write(self.codes, self.tables.nothing)
@@ -120,7 +120,7 @@ class FrameTalker:
     def _read_rows(self, count: int) -> None:
         """Run as many rows as lie in `_prompt`, the first of the sequence."""
         inputs, positions = (tensor[:count] for tensor in self._prompt)
-        self.decoder.states(inputs, ops.angles(positions, self.frequencies), self.cache)
+        self.decoder.fill(inputs, ops.angles(positions, self.frequencies), self.cache)
 
     def step(self, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
         """Run one step on the device; return the normed state [1, N], codebook 0 i32 [1] and the logits [1, V]."""
