@@ -132,10 +132,10 @@ def test_a_row_has_the_same_bits_alone_and_among_others(dtype: str, level: str, 
         ops.kv_append(k[start:stop], v[start:stop], *caches)
         attended = ops.attention(q[start:stop], *caches, scale=0.2, causal=True, window=72)
         results = [
-            ops.matmul(x[start:stop], matrix),
-            ops.matmul_add(x[start:stop], matrix, residual[start:stop]),
-            ops.conv1d(x[start:stop], before, kernel, bias, dilation=3),
-            ops.conv_transpose1d(x[start:stop], before[17:], phases, few).reshape(stop - start, -1),
+            ops.matmul(x[start:stop], matrix, as_rows=8),
+            ops.matmul_add(x[start:stop], matrix, residual[start:stop], as_rows=8),
+            ops.conv1d(x[start:stop], before, kernel, bias, dilation=3, as_rows=8),
+            ops.conv_transpose1d(x[start:stop], before[17:], phases, few, as_rows=8).reshape(stop - start, -1),
             attended.reshape(stop - start, -1),
         ]
         return [result.numpy() for result in results]
