@@ -139,7 +139,8 @@ def test_the_own_history_is_what_greedy_speech_says(monkeypatch: pytest.MonkeyPa
     one = torch.zeros(1, dtype=torch.long)
     length = int(store.prefill_rows(one)) + len(codes) + 3
     rows = store.rows(one, one, length)
-    monkeypatch.setattr(torch, "rand", lambda *size, device: torch.zeros(size, device=device) - 1)
+    # The odds of a dialogue are 1, what each of its frames draws is 0: all are its own.
+    monkeypatch.setattr(torch, "rand", lambda *size, device: torch.full(size, float(size[1] == 1), device=device))
     own = talker.own_frames(model, words, store.states, rows)
     assert (own < 0).equal(rows.frames < 0), "frames where there were none"
     there = rows.frames[..., 0] >= 0
