@@ -320,13 +320,18 @@ def wide_checkpoint(folder: Path, rows: int) -> int:
     return wide.nbytes
 
 
-def test_quantising_takes_less_memory_than_the_largest_tensor(tmp_path: Path) -> None:
+def test_quantising_and_loading_take_less_memory_than_the_largest_tensor(tmp_path: Path) -> None:
     largest = wide_checkpoint(tmp_path / "wide", 500_000)
     tracemalloc.start()
-    omni_rt.quantize(tmp_path / "wide", tmp_path / "out", components=["thinker"])
+    made = omni_rt.quantize(tmp_path / "wide", tmp_path / "out")
     peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert largest == 128_000_000 and peak < largest / 2, f"{peak} bytes at once"
+    stored = max(tensor.nbytes for tensor in made.tensors if tensor.dtype == "Q8_0")
+    tracemalloc.reset_peak()
+    with omni_rt.load(tmp_path / "out", device="wgpu", context=16):  # what the GPU holds does not count
+        peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stored == 34_000_000 and peak < stored / 2, f"{peak} bytes at once"
 
 
 def test_a_kill_leaves_no_file_under_a_final_name_and_the_next_run_cleans_up(tmp_path: Path) -> None:
