@@ -42,7 +42,7 @@ def silent(main: Arrays, codec: Arrays, stop: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "temperature", "made", "kept"),
+    ("damage", "temperature", "made", "heard"),
     [(endless, 1.0, CAP, DECODED), (circling, 1e-3, EXPECTED + 1, EXPECTED), (silent, 1.0, DECODED, DECODED)],
 )
 def test_speech_without_an_end_is_read_once_more_and_then_cut(
@@ -52,7 +52,7 @@ def test_speech_without_an_end_is_read_once_more_and_then_cut(
     damage: Callable[[Arrays, Arrays, int], None],
     temperature: float,
     made: int,
-    kept: int,
+    heard: int,
 ) -> None:
     monkeypatch.setattr(guard, "SLACK_SECONDS", 1.0)
     folder = Path(shutil.copytree(released / "tiny-1b7-customvoice", tmp_path / "model"))
@@ -84,8 +84,9 @@ def test_speech_without_an_end_is_read_once_more_and_then_cut(
         assert len(model._framer.target("a")) == 9, "one token and the eight of its frame"
         speech = model.generate("a", sampling=Sampling(temperature), seed=7)
         assert (speech.finish_reason, seeds, speech.seed) == ("runaway", [7, 8], 8)
-        assert (looked[-1], speech.codes.shape[1]) == (made, kept)
+        assert (looked[-1], speech.codes.shape[1]) == (made, EXPECTED)
         assert len(speech.audio) == 1920 * speech.codes.shape[1]
         *chunks, last = original("a", sampling=Sampling(temperature), seed=7)
         assert isinstance(last, Done) and last.reply.finish_reason == "runaway" and last.reply.seed == 7
-        assert sum(len(chunk.samples) for chunk in chunks if isinstance(chunk, AudioChunk)) == len(last.reply.audio)
+        delivered = sum(len(chunk.samples) for chunk in chunks if isinstance(chunk, AudioChunk))
+        assert delivered == len(last.reply.audio) == 1920 * heard, "what was heard cannot be taken back"

@@ -130,10 +130,23 @@ class TextToSpeech(LoadedModel):
         ways = 1 if sampling is not None and sampling.temperature == 0 else 2  # a greedy reading would be the same
         for attempt in range(ways):
             for event in self.stream(text, seed=seed + attempt, **options):
+                if isinstance(event, Done) and isinstance(event.reply, Speech):
+                    event = Done(self._without_tail(event.reply, cut(text)))
                 yield event
             assert isinstance(event, Done)
             if event.reply.finish_reason != "runaway":
                 return
+
+    def _without_tail(self, speech: Speech, pieces: Sequence[str]) -> Speech:
+        """Cut a runaway of one piece where its text must have ended, as nobody has heard it yet."""
+        if speech.finish_reason != "runaway" or len(pieces) > 1:
+            return speech
+        frames = self._guard(self._framer.target(pieces[0])).trimmed(speech.codes.shape[1])
+        kept = speech.audio[: frames * self.codec.samples_per_frame]
+        return replace(speech, codes=speech.codes[:, :frames], audio=kept)
+
+    def _guard(self, target_ids: Sequence[int]) -> Guard:
+        return Guard(len(target_ids) - ROLE - TARGET_TAIL)
 
     def stream(
         self,
@@ -246,7 +259,7 @@ class TextToSpeech(LoadedModel):
         )
         session.push_text(prompt.trailing)
         session.finish_text()
-        return session, Guard(len(request.target_ids) - ROLE - TARGET_TAIL)
+        return session, self._guard(request.target_ids)
 
     def prepare(self) -> None:
         """Make all that the first reply would make: pipelines, recordings of steps, weights that memory must fetch.
