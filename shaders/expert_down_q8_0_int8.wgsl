@@ -5,7 +5,7 @@
 //   multiplies its expert's part of TURNS rows, whose weights are under way while h is rounded.
 //   A * I up to MOST, A * TEAM to WG
 // tune: TEAM lanes share a row of an expert, up to 96 * TEAM long; TURNS rows are multiplied by each team
-// lib: int8_row
+// lib: int8_row, linked_sum
 
 struct Params { N: u32, I: u32, A: u32 }
 
@@ -24,11 +24,11 @@ const TURNS: u32 = 2u; // tune
 const MOST: u32 = 6144u;
 const CHUNKS: u32 = 6u; // of 16 values, per lane and row
 const TEAMS: u32 = WG / TEAM;
-const PITCH: u32 = TEAM + 1u; // one more, so that the sums of neighbouring teams lie in different banks
+const JOINED: u32 = min(LINKED, TEAM); // lanes whose sums need no workgroup memory
+const PARTS: u32 = TEAM / JOINED;
 const SLOTS: u32 = 8u; // whose sums are read at once
 
-var<workgroup> lane_sums: array<f32, TURNS * TEAMS * PITCH>;
-var<workgroup> team_sums: array<f32, TURNS * TEAMS>;
+var<workgroup> team_parts: array<f32, TURNS * WG / 4u>;
 
 var<private> t: u32;
 
@@ -89,15 +89,10 @@ fn main(
     }
   }
   for (var turn = 0u; turn < TURNS; turn++) {
-    lane_sums[(turn * TEAMS + team) * PITCH + member] = totals[turn] * weight;
-  }
-  workgroupBarrier();
-  if (lane < TURNS * TEAMS) {
-    var sum = 0.0;
-    for (var n = 0u; n < TEAM; n++) {
-      sum += lane_sums[lane * PITCH + n];
+    let total = linked_sum(totals[turn] * weight, JOINED);
+    if (member % JOINED == 0u) {
+      team_parts[(turn * TEAMS + team) * PARTS + member / JOINED] = total;
     }
-    team_sums[lane] = sum;
   }
   workgroupBarrier();
   if (lane < at_once * TURNS && own < params.N) {
@@ -105,9 +100,10 @@ fn main(
     let start = turn * TEAMS + lane - turn * at_once;
     var sum = residual;
     for (var a = 0u; a < params.A; a += SLOTS) {
-      for (var n = 0u; n < SLOTS; n++) {
-        let other = a + n;
-        sum += select(0.0, 1.0, other < params.A) * team_sums[start + min(other, params.A - 1u) * at_once];
+      for (var n = 0u; n < SLOTS * PARTS; n++) {
+        let other = a + n / PARTS;
+        let place = (start + min(other, params.A - 1u) * at_once) * PARTS + n % PARTS;
+        sum += select(0.0, 1.0, other < params.A) * team_parts[place];
       }
     }
     y[t * params.N + own] = sum;
