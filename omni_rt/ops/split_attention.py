@@ -106,14 +106,10 @@ def attention_parts(
 
 @op(
     "sums[T, H, P, D], stats[T, H, P, 2] -> y[T, H, D]",
-    kernels=[
-        Kernel(
-            "attention_merge", ("T", "H", "P", "D"), lambda c, v: (c.H, c.T, cdiv(c.D, 32)), when=lambda c: c.P <= 256
-        )
-    ],
+    kernels=(Kernel("attention_merge", ("T", "H", "P", "D"), lambda c, v: (c.H, c.T, cdiv(c.D, 32))),),
     domain=[
         {"T": t, "H": h, "P": p, "D": d}
-        for t, h, p, d in ((1, 1, 1, 4), (2, 3, 5, 72), (1, 8, 32, 128), (1, 2, 3, 130), (1, 1, 137, 40))
+        for t, h, p, d in ((1, 1, 1, 4), (2, 3, 5, 72), (1, 8, 32, 128), (1, 2, 3, 130), (1, 1, 337, 40))
     ],
     example=_merge_example,
     bench=({"T": 1, "H": 32, "P": 32, "D": 128}, {"T": 1, "H": 16, "P": 8, "D": 128}),  # as attention_parts
