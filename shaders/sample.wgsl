@@ -2,7 +2,7 @@
 // bindings: logits [T, V] f32; seed [1] i32; counter [1] i32; ids [T] i32
 // work: one workgroup per row, in strides of the grid; see lib/draw
 // tune: BATCH loads are in flight per lane, of four logits each
-// lib: random, draw, sum, sample_cut, sample_few
+// lib: random, draw, sum, sample_cut, top_bound, sample_few
 
 struct Params { T: u32, V: u32, temperature: f32, top_k: u32, top_p: f32, salt: u32 }
 

@@ -2,7 +2,7 @@
 // bindings: logits [1, V] f32; seed [1] i32; counter [1] i32; codes [K] i32; w [R, N] f16; x [1, N] f32
 // work: one workgroup draws, then takes the row
 // tune: BATCH loads are in flight per lane, of four logits each
-// lib: random, draw, sum, sample_cut, sample_few, quad_f16
+// lib: random, draw, sum, sample_cut, top_bound, sample_few, quad_f16
 
 struct Params { V: u32, N: u32, temperature: f32, top_k: u32, top_p: f32, salt: u32, at: u32, start: u32 }
 

@@ -1,8 +1,8 @@
 // draw: the id of a row of logits at `row`, by a number in [0, 1). Where only a few ids can be among the top k, they are
 // gathered and drawn from side by side (sample_few). Else a cut is the largest value such that what is not below it
 // reaches a target, k ids or p of the mass (sample_cut), and for the walk each of the 256 lanes owns neighbouring ids. The
-// caller declares WG = 256, BATCH, params (V, temperature, top_k, top_p), logits, and takes the libs sum, sample_cut and
-// sample_few.
+// caller declares WG = 256, BATCH, params (V, temperature, top_k, top_p), logits, and takes the libs sum,
+// sample_cut, top_bound and sample_few.
 
 const FEW: u32 = 128u;
 
