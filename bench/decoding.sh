@@ -19,5 +19,5 @@ for shape in tts-0.6b tts-1.7b talker code2wav; do
   measure model --shape "$shape" --context 128 --seconds 0.4
 done
 measure tune append_attend append_attend_parts route_gate_up expert_down norm_matmul norm_gate_up matmul_add \
-  --dtype q8_0 --dtype f16 --seconds 0.05 --output /tmp/tuned.json
-measure ops attention_merge argmax_parts argmax_merge sample penalise norm_matmul matmul --dtype q8_0 --dtype f32 --seconds 0.1
+  --dtype q8_0 --dtype f16 --seconds 0.05 --output /tmp/tuned.json 2>&1 # what it finds is told as it is found
+measure ops attention_merge argmax_parts argmax_merge sample sample_embed penalise norm_matmul matmul --dtype q8_0 --dtype f32 --seconds 0.1

@@ -45,6 +45,10 @@ def test_table_counts_only_the_rows_that_a_call_touches(cpu: Device) -> None:
     assert timing.nbytes == 4 * dims["T"] * row + 4, "keys, values, as many rows of each cache, and the length"
 
 
+def test_what_no_kernel_takes_is_left_out(gpu: Device) -> None:
+    assert [timing.dtypes["w"] for timing in timings(gpu, ["sample_embed"])[1:]] == ["f16"]
+
+
 def test_wrong_result_is_not_timed(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TABLE["silu"], "body", lambda x: 1.01 * x)
     with pytest.raises(DeviceError, match=r"silu on wgpu .* computes y wrongly: error"):
