@@ -22,7 +22,7 @@ F16 = {"cache_k": "f16", "cache_v": "f16"}
 EXPONENTIAL = Tolerance(nmse=1e-8, peak=2e-3)
 """Spikes make scores of hundreds, which float32 keeps to 1e-5: the exponential makes a share of a value of that."""
 
-PARTS = ((256, 1), (512, 4), (1024, 8), (8192, 16), (1 << 31, 32))
+PARTS = ((256, 1), (1024, 8), (1 << 31, 16))
 """Runs that the visible positions are cut into, by how many there are at most. One run needs no second dispatch."""
 
 SHORT_CACHE = 32
