@@ -23,7 +23,7 @@ var<workgroup> factors: array<f32, REPEAT>;
 fn add_products(into: ptr<function, Scores>, more: ptr<function, Scores>, c: u32, key: vec4<f32>, more_key: vec4<f32>) {
   let width = params.D / 4u;
   for (var r = 0u; r < REPEAT; r++) {
-    let wanted = query[min(r * width + c, LANES - 1u)] * select(0.0, 1.0, c < width);
+    let wanted = select(vec4(0.0), query[min(r * width + c, LANES - 1u)], c < width);
     (*into)[r] += dot(wanted, key);
     (*more)[r] += dot(wanted, more_key);
   }
