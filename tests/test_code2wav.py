@@ -25,7 +25,7 @@ from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 from tests.reference import Reference, assert_close
 
-TOLERANCE = 3e-4
+TOLERANCE = 1e-4
 STREAMED = 1e-5
 """How far a stream may be from the whole, however loud: the bits are the same, but for a last one on NumPy."""
 RELEASE = WaveformShape(1024, (2, 2), (8, 5, 4, 3), 1536, looks_ahead=True)

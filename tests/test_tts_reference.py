@@ -25,7 +25,6 @@ from tests.reference import assert_close
 from tests.voices import VARIANTS, asked, cases, codec_golden, codec_index, golden, request_of
 
 FLOATS = 1e-4
-WAVEFORM = 3e-4
 BASES = [variant for variant in VARIANTS if variant.endswith("base")]
 
 
@@ -155,7 +154,7 @@ def test_speech_equals_the_reference(models: dict[str, TextToSpeech], variant: s
     expected = arrays[f"{name}.wav.0"]
     # The reference cuts a clone's own part off by a quotient of lengths, which may leave one sample of it.
     assert 0 <= len(expected) - len(speech.audio) <= 1
-    assert_close(speech.audio, expected[len(expected) - len(speech.audio) :], WAVEFORM)
+    assert_close(speech.audio, expected[len(expected) - len(speech.audio) :], FLOATS)
 
 
 # The codec ----------------------------------------------------------------------------------------------------------
@@ -206,15 +205,15 @@ def encoder_stages(encoder: CodecEncoder, samples: np.ndarray) -> dict[str, np.n
 def test_decoded_samples_equal_the_reference(models: dict[str, TextToSpeech]) -> None:
     codec, arrays = models[VARIANTS[0]].codec, codec_golden()
     codes = arrays["decode.codes"].T
-    assert_close(codec.decode(codes), arrays["decode.full.wav"], WAVEFORM)
+    assert_close(codec.decode(codes), arrays["decode.full.wav"], FLOATS)
     frames = len(arrays["decode.short.wav"]) // 1920
-    assert_close(codec.decode(codes[:, :frames]), arrays["decode.short.wav"], WAVEFORM)
+    assert_close(codec.decode(codes[:, :frames]), arrays["decode.short.wav"], FLOATS)
 
 
 def test_chunks_decode_as_those_of_the_reference(models: dict[str, TextToSpeech]) -> None:
     codec, arrays, sizes = models[VARIANTS[0]].codec, codec_golden(), codec_index()["decode.chunked"]
     codes, expected = arrays["decode.codes"].T, arrays["decode.chunked.wav"]
-    assert_close(codec.decode(codes, **sizes), expected, WAVEFORM)
+    assert_close(codec.decode(codes, **sizes), expected, FLOATS)
     whole = codec.decode(codes, chunk=300)
     np.testing.assert_array_equal(whole, codec.decode(codes))
     assert np.abs(whole - expected).max() > 0.01, "the chunks do not show"
