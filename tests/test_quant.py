@@ -133,14 +133,17 @@ def test_every_level_and_source_gives_the_bits_of_the_numpy_body(
     assert halves.tobytes() == expected.tobytes() and finite == bool(np.isfinite(expected).all())
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
-def test_values_that_do_not_fit_are_noticed_wherever_they_lie(
-    level: str | None, bad: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=LEVELS)
+def at_each_level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are repacked by the C kernels of a level, or by NumPy."""
     module = native.load()
-    pool = None if level is None or module is None else native.Pool(module, 2, level)
+    pool = None if request.param is None or module is None else native.Pool(module, 2, request.param)
     monkeypatch.setattr(native, "weight_pool", lambda: pool)
+
+
+@pytest.mark.usefixtures("at_each_level")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_values_that_do_not_fit_are_noticed_wherever_they_lie(bad: float) -> None:
     for place in (0, 31, 37, 6 * 64 - 1):
         values = np.ones((6, 64), np.float32)
         values.reshape(-1)[place] = bad
@@ -149,14 +152,9 @@ def test_values_that_do_not_fit_are_noticed_wherever_they_lie(
             quant.Quantised((12, 64), [np.ones((6, 64), np.float32), values], names=["other", "some"]).planes()
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.usefixtures("at_each_level")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_block_whose_scale_is_not_finite_is_noticed_and_its_tensor_named(
-    level: str | None, bad: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = native.load()
-    pool = None if level is None or module is None else native.Pool(module, 2, level)
-    monkeypatch.setattr(native, "weight_pool", lambda: pool)
+def test_a_block_whose_scale_is_not_finite_is_noticed_and_its_tensor_named(bad: float) -> None:
     good = quant.planes_to_blocks(*quant.quantise(np.ones((200, 1024), np.float32)))
     for row in (0, 199):
         scales = np.ones((200, 32), np.float16)
