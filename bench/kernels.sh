@@ -1,6 +1,6 @@
 #!/bin/bash
 # Everything about the kernels on a GPU: that they are right, each time, which variants are fastest, and what each op takes.
-# About five minutes. From a checkout: bench/kernels.sh [DEVICE] [DIRECTORY for the results]
+# About six minutes. From a checkout: bench/kernels.sh [DEVICE] [DIRECTORY for the results]
 set -u
 device=${1:-wgpu}
 mkdir -p "${2:-kernels}"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from omni_rt.benchmark import call
+from omni_rt.benchmark import call, reading
 from omni_rt.benchmark import ops as benchmark
 from omni_rt.devices import open_device
 from omni_rt.devices.device import Device
 from omni_rt.errors import DeviceError
 from omni_rt.ops.contract import TABLE
+from omni_rt.tensor import Tensor
+
+Stopwatch = Callable[[], float]
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read and spread little: these tests are about what is reported, not about speed."""
-    monkeypatch.setattr(benchmark, "READ_BYTES", dict.fromkeys(benchmark.READ_BYTES, 1 << 22))
+    monkeypatch.setattr(reading, "READ_BYTES", dict.fromkeys(reading.READ_BYTES, 1 << 22))
     monkeypatch.setattr(call, "SPREAD", 1 << 20)
     monkeypatch.setattr(call, "WARM_SECONDS", 0.0)
 
@@ -26,16 +31,45 @@ def timings(device: Device, names: list[str], *, dtypes: tuple[str, ...] = ()) -
 
 
 def test_timing_says_what_ran_how_long_and_what_share_of_reading(device: Device) -> None:
-    reading, *found = timings(device, ["silu_mul", "kv_append"])
-    assert (reading.op, reading.share, reading.nbytes) == ("read_all", 1.0, (1 << 22) + 4 * 16)
+    yardstick, *found = timings(device, ["silu_mul", "kv_append"])
+    assert (yardstick.op, yardstick.share, yardstick.nbytes) == ("read_all", 1.0, (1 << 22) + 4 * 16)
+    assert yardstick.reading_microseconds == yardstick.microseconds
     assert [timing.op for timing in found] == ["silu_mul"] * 2 + ["kv_append"] * (len(found) - 2)
     for timing in found:
         assert timing.dims in TABLE[timing.op].bench
         assert timing.microseconds > 0 and timing.runs >= 1
         assert timing.gigabytes_per_second == pytest.approx(timing.nbytes / timing.microseconds / 1e3)
-        assert timing.share == pytest.approx(timing.gigabytes_per_second / reading.gigabytes_per_second)
+        assert timing.share == pytest.approx(timing.gigabytes_per_second / yardstick.gigabytes_per_second)
+        assert timing.as_json()["share_of_as_much"] == timing.reading_microseconds / timing.microseconds > 0
     first = TABLE["silu_mul"].bench[0]
     assert found[0].nbytes == 3 * 4 * first["T"] * first["N"]
+
+
+@pytest.mark.parametrize("nbytes", [1, 20_040, 13_411_008, 26_813_440])
+def test_reading_as_much_reads_hardly_more(nbytes: int) -> None:
+    ways = reading.grids(nbytes)
+    assert all(nbytes <= 16 * rows * length <= 1.01 * nbytes + 16 for rows, length in ways)
+    assert len({rows for rows, _ in ways}) == len(ways) and (len(ways) == 4 or nbytes < 1 << 16)
+
+
+def test_as_many_bytes_are_read_whole_and_over_distinct_memory(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbytes = 1 << 18
+    counts = []
+
+    class Watched(call.OpCall):
+        def stopwatch(self, device: Device, launch: call.Launch, sets: Sequence[Sequence[Tensor]]) -> Stopwatch:
+            for (x,) in sets:
+                assert launch([x]).numpy().sum() == pytest.approx(x.numpy().ravel()[: nbytes // 4].sum(), abs=0.1)
+            assert len({id(x) for (x,) in sets}) == len(sets)
+            counts.append(len(sets))
+            seconds = 1e-6 * (9 - len(counts))
+            return lambda: seconds
+
+    monkeypatch.setattr(reading, "OpCall", Watched)
+    same = reading.SameBytes(device, 0.0, most=1 << 22, rate=2.0)
+    assert same.microseconds(nbytes) == same.microseconds(nbytes) == pytest.approx(9 - len(counts))
+    assert counts == [1] + [call.SPREAD // (nbytes + 4)] * len(reading.grids(nbytes))
+    assert same.microseconds(1 << 22) == pytest.approx((1 << 22) / 2e3), "by the rate of the yardstick"
 
 
 def test_table_counts_only_the_rows_that_a_call_touches(cpu: Device) -> None:
@@ -93,7 +127,7 @@ def test_dtypes_can_be_chosen_where_there_is_a_choice(cpu: Device) -> None:
 
 def test_operations_are_counted_where_a_product_is(cpu: Device) -> None:
     dims = {"T": 3, "N": 64, "K": 96}
-    timing = benchmark._time(cpu, call.OpCall(TABLE["matmul"], dims, {"x": "f32", "w": "q8_0"}), 0.01, 1.0)
+    timing = benchmark._time(cpu, call.OpCall(TABLE["matmul"], dims, {"x": "f32", "w": "q8_0"}), 0.01)
     assert timing.gflops == pytest.approx(2 * 3 * 64 * 96 / timing.microseconds / 1e3)
     assert timings(cpu, ["silu"])[1].gflops is None
 

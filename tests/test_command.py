@@ -279,6 +279,7 @@ def test_bench_ops_times_an_op_against_reading(program: Program) -> None:
     assert done.code == 0, done.err
     timings = [json.loads(line) for line in done.out.splitlines()]
     assert any(timing["op"] == "softmax" and timing["microseconds"] > 0 for timing in timings)
+    assert all(timing["share_of_as_much"] > 0 and timing["reading_microseconds"] > 0 for timing in timings)
 
 
 def test_bench_ops_lists_the_ops_where_it_does_not_know_one(program: Program) -> None:

@@ -6,31 +6,26 @@ The result of a call is compared with the NumPy body before it is timed. On the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
 import omni_rt.ops  # noqa: F401 (fills the table)
 from omni_rt.benchmark.call import OpCall, dtype_choices, repeat
+from omni_rt.benchmark.reading import READING, SameBytes, streaming_call
 from omni_rt.devices.cpu import NUMPY, CpuDevice
 from omni_rt.devices.device import Device
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.ops.contract import TABLE
 from omni_rt.tensor import Tensor
 
-READING = "read_all"
-"""The op whose rate is the yardstick of the others."""
-
-READ_BYTES = {"gpu": 1 << 30, "software": 1 << 26, "cpu": 1 << 28}
-"""Bytes that the yardstick reads at once: enough to hide the start of a dispatch and to pass every cache."""
-
 
 @dataclass(frozen=True)
 class OpTiming:
     """How long one call of an op takes: median microseconds, bytes touched, GB/s, and the share of the reading rate.
 
-    `gflops` are 10^9 operations per second where the op counts them. `numpy_microseconds` tell how long the NumPy body
-    takes, on a CPU.
+    `reading_microseconds` are what reading as many bytes takes, in one call that does nothing else. `gflops` are 10^9
+    operations per second where the op counts them. `numpy_microseconds` tell how long the NumPy body takes, on a CPU.
     """
 
     op: str
@@ -42,13 +37,19 @@ class OpTiming:
     nbytes: int
     gigabytes_per_second: float
     share: float
+    reading_microseconds: float
     gflops: float | None
     numpy_microseconds: float | None
     runs: int
 
+    @property
+    def share_of_as_much(self) -> float:
+        """How fast it is beside reading as many bytes: 1 where it takes no longer."""
+        return self.reading_microseconds / self.microseconds
+
     def as_json(self) -> dict[str, Any]:
         """Return the timing as plain values."""
-        return asdict(self)
+        return asdict(self) | {"share_of_as_much": self.share_of_as_much}
 
 
 def timings(
@@ -59,26 +60,31 @@ def timings(
     `dtypes` restricts those of weights and caches; what no kernel of a GPU takes is left out. The first timing is
     always that of `read_all`. Raises DeviceError when an op computes something else than its NumPy body.
     """
-    yardstick = _time(device, OpCall(TABLE[READING], _reading_call(device), {"x": "f32"}), seconds, 0.0)
+    yardstick = _time(device, streaming_call(device), seconds)
     yield yardstick
+    reading = SameBytes(device, seconds, yardstick.nbytes, yardstick.gigabytes_per_second)
     for name in names or sorted(TABLE):
         op = TABLE[name]
         for dims in op.bench if name != READING else ():
             for chosen in dtype_choices(op, dims, dtypes):
                 call = OpCall(op, dims, chosen)
                 if not isinstance(device, WebGpuDevice) or any(device.accepts(k, call.call) for k in op.kernels):
-                    yield _time(device, call, seconds, yardstick.gigabytes_per_second)
+                    timing = _time(device, call, seconds)
+                    share = timing.gigabytes_per_second / yardstick.gigabytes_per_second
+                    yield replace(timing, share=share, reading_microseconds=reading.microseconds(timing.nbytes))
 
 
 def format_table(found: Sequence[OpTiming]) -> str:
     """Return timings as lines of aligned columns; those of NumPy only where it was timed."""
-    rows = [["op", "kernel", "dtypes", "size", "us", "MB", "GB/s", "of reading", "GFLOP/s", "NumPy us", "ratio"]]
+    heading = "op, kernel, dtypes, size, us, MB, GB/s, of reading, of as much, GFLOP/s, NumPy us, ratio"
+    rows = [heading.split(", ")]
     for timing in found:
         dtypes = ",".join(dict.fromkeys(timing.dtypes.values()))
         size = ",".join(f"{name}={_short(value)}" for name, value in timing.dims.items())
         kernel = " ".join([timing.kernel, *(f"{name}={value}" for name, value in timing.variant.items())])
         numbers = [f"{timing.microseconds:.1f}", f"{timing.nbytes / 1e6:.2f}", f"{timing.gigabytes_per_second:.2f}"]
-        numbers += [f"{timing.share:.0%}", "-" if timing.gflops is None else f"{timing.gflops:.1f}"]
+        numbers += [f"{timing.share:.0%}", f"{timing.share_of_as_much:.0%}"]
+        numbers += ["-" if timing.gflops is None else f"{timing.gflops:.1f}"]
         if timing.numpy_microseconds is not None:
             ratio = timing.numpy_microseconds / timing.microseconds
             numbers += [f"{timing.numpy_microseconds:.1f}", f"{ratio:.2f}"]
@@ -100,16 +106,8 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _reading_call(device: Device) -> dict[str, int]:
-    """Return the extents of the yardstick's call: as much as the device may bind, up to what suits it."""
-    size = READ_BYTES["cpu"]
-    if isinstance(device, WebGpuDevice):
-        size = min(READ_BYTES["software" if device.adapter.software else "gpu"], device.max_binding)
-    return {"T": size >> 18, "Q": 1 << 14}
-
-
-def _time(device: Device, call: OpCall, seconds: float, yardstick: float) -> OpTiming:
-    """Check one call, then time it; `yardstick` is the reading rate in GB/s, 0 for the yardstick itself."""
+def _time(device: Device, call: OpCall, seconds: float) -> OpTiming:
+    """Check one call, then time it, as if it were the yardstick."""
 
     def launch(operands: Sequence[Tensor]) -> Any:
         return call.op(*operands, **call.attributes)
@@ -136,7 +134,8 @@ def _time(device: Device, call: OpCall, seconds: float, yardstick: float) -> OpT
         microseconds=microseconds,
         nbytes=call.touched_bytes,
         gigabytes_per_second=rate,
-        share=rate / (yardstick or rate),
+        share=1.0,
+        reading_microseconds=microseconds,
         gflops=None if call.flops is None else call.flops / microseconds / 1e3,
         numpy_microseconds=numpy_microseconds,
         runs=len(readings),

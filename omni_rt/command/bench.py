@@ -110,7 +110,10 @@ Examples:
 @device_option
 @report_options
 def bench_ops(names: tuple[str, ...], seconds: float, dtypes: tuple[str, ...], device: str, report: Report) -> None:
-    """Time ops at the sizes of real models: us, GB/s, the share of what reading alone reaches, and GFLOP/s.
+    """Time ops at the sizes of real models: us, GB/s, and GFLOP/s.
+
+    "of reading" is the rate as a share of the bandwidth of reading alone, measured in the same run. "of as much"
+    compares it with reading just as many bytes in one call: a short one is over before reading is at its full rate.
 
     On the CPU the NumPy bodies are timed too: the ratio says how many times faster C is. Each result is compared with
     the NumPy body first.
