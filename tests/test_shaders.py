@@ -132,5 +132,7 @@ def test_lanes_are_linked_as_far_as_the_vendor_is_known_to_go() -> None:
         4,
     ]
     assert shader.linked_lanes({}) == 4
+    names = [f"llvmpipe (LLVM 15.0.6, {bits} bits)" for bits in (64, 128, 256, 512)]
+    assert [shader.linked_lanes({"vendor_id": 0x10005, "device": name}) for name in names] == [4, 4, 8, 16]
     source, _ = shader.specialise(shader.load_source("norm_matmul_q8_0_int8"), {}, 32)
     assert "const LINKED: u32 = 32u;" in source

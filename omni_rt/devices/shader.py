@@ -19,6 +19,8 @@ LINKED = re.compile(r"^const LINKED: u32 = 4u;", re.MULTILINE)
 FEWEST_LINKED, MOST_LINKED = 4, 32
 WIDE_VENDORS = {0x10DE: "NVIDIA", 0x1002: "AMD", 0x106B: "Apple"}
 """PCI numbers of vendors whose subgroups have 32 lanes or more."""
+SOFTWARE = re.compile(r"llvmpipe .*\b(\d+) bits")
+"""A software adapter's name, which tells the width of its vectors: a subgroup is one, a lane 32 bits of it."""
 
 
 @cache
@@ -69,8 +71,10 @@ def specialise(source: str, variant: Mapping[str, int], linked: int = FEWEST_LIN
 def linked_lanes(info: Mapping[str, Any]) -> int:
     """Return how many neighbouring lanes certainly share a subgroup of an adapter: what its vendor never goes below.
 
-    The smallest size that wgpu reports is 4 for every adapter.
+    The smallest size that wgpu reports is 4 for every adapter. A software adapter says by its name what it has.
     """
+    if match := SOFTWARE.match(info.get("device", "")):
+        return max(int(match[1]) // 32, FEWEST_LINKED)
     return MOST_LINKED if info.get("vendor_id") in WIDE_VENDORS else FEWEST_LINKED
 
 
