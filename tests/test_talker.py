@@ -133,7 +133,7 @@ def test_a_prompt_in_slices_equals_a_prompt_at_once(
     reference: Reference, cpu: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(reference, cpu)
-    monkeypatch.setattr(talker_module, "SLICE", 5)
+    monkeypatch.setattr(model.slices, "rows", lambda start, left: min(left, 5))
     session = session_of(reference, model, "audio", max_frames=limit_of(reference, "audio"))
     np.testing.assert_array_equal(frames_of(session), reference["speech.audio.codes"])
 

@@ -7,7 +7,6 @@ import pytest
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
-from omni_rt.models.qwen3_omni import thinker as thinker_module
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
 from omni_rt.sampling import Sampling
 from tests.reference import Reference, assert_close
@@ -98,16 +97,11 @@ def test_a_prompt_in_slices_equals_a_prompt_at_once(
     for scenario in ("image", "mixed"):
         inputs = inputs_of(reference, scenario)
         whole = thinker.forward(inputs)
-        monkeypatch.setattr(thinker_module, "SLICE", 5)
+        monkeypatch.setattr(thinker.slices, "rows", lambda start, left: min(left, 5))
         sliced = thinker.forward(inputs)
         monkeypatch.undo()
         assert_close(sliced.text_logits, whole.text_logits, 1e-5)
         assert_close(sliced.hidden, whole.hidden, 1e-5)
-
-
-def test_slices_of_a_prompt_grow_shorter_behind_many_positions() -> None:
-    rows = [thinker_module._slice_rows(start) for start in (0, 2048, 8192, 16384, 65536, 262144)]
-    assert rows == [2048, 2048, 2048, 1024, 256, 256]
 
 
 def test_a_seed_repeats_a_sampled_reply_and_another_changes_it(thinker: Thinker, reference: Reference) -> None:

@@ -109,6 +109,10 @@ class Device(ABC):
 
         return run
 
+    def dispatches_in_time(self) -> int | None:
+        """Return how many dispatches such as the last a submission may hold; None where nothing measures them."""
+        return None
+
     def memory_left(self) -> int | None:
         """Return the bytes that a model can take here, None where the system does not tell."""
         return available_bytes() if self.own_memory is None else left_on(self.own_memory)

@@ -15,7 +15,7 @@ import numpy as np
 MOST_DISPATCHES = 64
 """Dispatches of a submission at most, so that the GPU starts while Python goes on."""
 
-FIRST_DISPATCHES = 32
+FIRST_DISPATCHES = 16
 LEAST_TIMED = 8
 """Dispatches from which on a submission is timed; fewer say little, and each timing is a read-back."""
 

@@ -362,6 +362,9 @@ class WebGpuDevice(Device):
             step()
         return lambda: self.stream.measure(dispatches)
 
+    def dispatches_in_time(self) -> int | None:
+        return None if self.stream.pace is None else self.stream.pace.limit
+
     def settle(self) -> None:
         self._uploads.close()
 

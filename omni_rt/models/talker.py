@@ -22,12 +22,13 @@ from omni_rt.errors import InputError
 from omni_rt.models.code_predictor import CodePredictor, CodeSizes, CodeTables
 from omni_rt.models.decoder import Decoder, frequencies
 from omni_rt.models.decoder_config import DecoderConfig
+from omni_rt.models.slices import Slices
 from omni_rt.sampling import SUPPRESSED, Chooser, Sampling
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
 SLICE = 512
-"""Rows of a prompt that pass the decoder at once."""
+"""Rows of a prompt that pass the decoder at once at most."""
 
 RECORDED_ROWS = (16, 24, 32, 48, 64, 96, 128)
 """Rows of passes that are recorded for short prompts, where that pays: a prompt takes the next of them. What is too
@@ -79,6 +80,7 @@ class FrameTalker:
         self._suppressed[sizes.entries :] = SUPPRESSED
         self._suppressed[stop_id] = 0
         specials = np.flatnonzero(self._suppressed)
+        self.slices = Slices(self.device, most=SLICE)
         self.chooser = Chooser(self.device, sizes.vocabulary, specials.tolist())
         self._step = self.device.capture(self._decode)
         self._short_prompt = self.device.capture(self._read_rows)
@@ -107,10 +109,12 @@ class FrameTalker:
             self._short_prompt(recorded)
             self.cache.count = last
         else:
-            for start in range(0, last, SLICE):
-                part = slice(start, min(start + SLICE, last))
+            stop = 0
+            while stop < last:
+                start, stop = stop, stop + self.slices.rows(stop, last - stop)
+                part = slice(start, stop)
                 table = ops.angles(self.device.tensor(np.ascontiguousarray(positions[:, part].T)), self.frequencies)
-                self.cache.extend(part.stop - start)
+                self.cache.extend(stop - start)
                 self.decoder.fill(self.device.tensor(inputs[part]), table, self.cache)
         self.cache.extend(1)
         self.device.write(self.position, np.asarray(positions[:, last:].T, np.float32))

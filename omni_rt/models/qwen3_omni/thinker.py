@@ -15,17 +15,11 @@ from omni_rt import ops
 from omni_rt.errors import InputError
 from omni_rt.models.decoder import Decoder, frequencies
 from omni_rt.models.qwen3_omni.config_sections import ThinkerConfig
+from omni_rt.models.slices import Slices
 from omni_rt.results import ThinkerOutput
 from omni_rt.sampling import Chooser, Sampling
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
-
-SLICE = 2048
-"""Rows of a prompt that pass the decoder at once, which bounds the activations. All experts are read for each slice."""
-
-LEAST_SLICE = 256
-SCORES = 1 << 24
-"""Scores of a head behind which slices grow shorter, so that no dispatch takes long."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,7 @@ class Thinker:
         self.token = self.device.zeros((1,), "i32")
         self.position = self.device.zeros((1, 3))
         self.chooser = Chooser(self.device, config.vocabulary)
+        self.slices = Slices(self.device)
         self._step = self.device.capture(self._decode)
         self._prefill: Prefill | None = None
         weights.done(ignored=("audio_tower.", "visual."))
@@ -93,7 +88,7 @@ class Thinker:
         last = None
         stop = 0
         while stop < count:
-            start, stop = stop, min(stop + _slice_rows(stop), count)
+            start, stop = stop, stop + self.slices.rows(stop, count - stop)
             rows = slice(start, stop)
             self.cache.extend(rows.stop - start)
             x = self._embed(inputs, rows)
@@ -223,8 +218,3 @@ class Thinker:
                 "which this model has"
             )
         return ops.embed(self.embed_tokens, self.device.tensor(values.astype(np.int32)))
-
-
-def _slice_rows(start: int) -> int:
-    """Return how many rows of a prompt pass at once from row `start` on; the same in every run."""
-    return min(SLICE, max(LEAST_SLICE, SCORES // max(start, 1)))
