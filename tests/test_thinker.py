@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from omni_rt.devices.device import Device
 from omni_rt.errors import InputError
+from omni_rt.models.qwen3_omni import thinker as thinker_module
 from omni_rt.models.qwen3_omni.thinker import Thinker, ThinkerInputs
 from omni_rt.sampling import Sampling
 from tests.reference import Reference, assert_close
@@ -114,6 +117,53 @@ def test_a_seed_repeats_a_sampled_reply_and_another_changes_it(thinker: Thinker,
 
     assert reply(7) == reply(7)
     assert len({tuple(reply(seed)) for seed in range(4)}) > 1
+
+
+SAMPLED = Sampling(temperature=1.5)
+
+
+def read_on(thinker: Thinker, inputs: ThinkerInputs, together: int) -> list[list[int]]:
+    """Return the 39 tokens behind the first of a sampled reply, as the host reads them."""
+    prefill = thinker.prefill(inputs)
+    next(thinker.generate(inputs, prefill, max_new_tokens=1, sampling=SAMPLED, seed=1))
+    return list(thinker._run_on(prefill, SAMPLED, 39, together))
+
+
+def test_the_host_reads_tokens_together_when_steps_are_quick(
+    thinker: Thinker, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = inputs_of(reference, "text")
+    alone = read_on(thinker, inputs, 1)
+    assert [len(tokens) for tokens in alone] == [1] * 39
+    monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 1e9)
+    sizes = {8: [1, 1, 1, 2, 4, 8, 8, 8, 6], 3: [1, 1, 1, 2, *[3] * 11, 1]}
+    for together, expected in sizes.items():
+        got = read_on(thinker, inputs, together)
+        assert [len(tokens) for tokens in got] == (expected if thinker.device.steps_ahead else [1] * 39)
+        assert [token for tokens in got for token in tokens] == [token for (token,) in alone]
+    monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 0.0)
+    assert read_on(thinker, inputs, 8) == alone
+
+
+def test_a_reply_ends_among_tokens_that_were_read_together(
+    thinker: Thinker, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its stop token, or because another prompt takes the cache."""
+    inputs = inputs_of(reference, "text")
+    monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 1e9)
+
+    def reply() -> Iterator[int]:
+        return thinker.generate(inputs, thinker.prefill(inputs), max_new_tokens=40, sampling=SAMPLED, seed=1)
+
+    whole = list(reply())
+    stop = next(place for place in range(12, 40) if whole[place] not in whole[:place])
+    monkeypatch.setattr(thinker, "stop_id", whole[stop])
+    assert list(reply()) == whole[: stop + 1]
+    taken = reply()
+    assert [next(taken) for _ in range(12)] == whole[:12]
+    thinker.clear()
+    with pytest.raises(InputError, match="taken over"):
+        next(taken)
 
 
 def test_a_full_context_is_a_clear_error(thinker: Thinker) -> None:

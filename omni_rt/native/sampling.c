@@ -56,11 +56,13 @@ static int mark(const omni_call *call, omni_pool *pool) {
     return OMNI_DONE;
 }
 
-/* advance. Uniforms: A */
+/* advance. Uniforms: R, A */
 static int advance(const omni_call *call, omni_pool *pool) {
+    int32_t *tokens = call->planes[0];
     (void)pool;
-    *(int32_t *)call->planes[0] = *(const int32_t *)call->planes[3];
-    for (int64_t i = 0; i < call->uniforms[0].i; i++)
+    memmove(tokens + 1, tokens, (size_t)(call->uniforms[0].i - 1) * sizeof *tokens);
+    *tokens = *(const int32_t *)call->planes[3];
+    for (int64_t i = 0; i < call->uniforms[1].i; i++)
         ((float *)call->planes[1])[i] += 1;
     *(int32_t *)call->planes[2] += 1;
     return OMNI_DONE;

@@ -18,6 +18,9 @@ DRAWING = ("T", "V", "temperature", "top_k", "top_p", "salt")
 FEW_LOGITS = 4096
 """Logits of a row up to which the lanes of `sample` load all at once."""
 
+MOST_KEPT = 32
+"""Tokens that `advance` moves at most: one a lane."""
+
 Dims = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
@@ -51,9 +54,9 @@ def _put_example(rng: np.random.Generator, dims: Dims) -> Arrays:
 
 
 def _advance_example(rng: np.random.Generator, dims: Dims) -> Arrays:
-    token, length, chosen = rng.integers(0, 1000, (3, 1))
+    tokens, (length, chosen) = rng.integers(0, 1000, dims["R"]), rng.integers(0, 1000, (2, 1))
     position = rng.integers(0, 1000, (1, dims["A"])).astype(np.float64)
-    return {"token": token, "position": position, "length": length, "chosen": chosen}
+    return {"tokens": tokens, "position": position, "length": length, "chosen": chosen}
 
 
 @op(
@@ -234,16 +237,22 @@ def sample_embed(
 
 
 @op(
-    "token[1]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->",
-    mutates=("token", "position", "length"),
-    kernels=[Kernel("advance", uniforms=("A",), grid=lambda c, v: (1, 1, 1))],
-    natives=(Native("advance", ("A",)),),
-    domain=[{"A": 1}, {"A": 3}, {"A": 33}],
+    "tokens[R]:i32, position[1, A], length[1]:i32, chosen[1]:i32 ->",
+    mutates=("tokens", "position", "length"),
+    kernels=[
+        Kernel("advance", uniforms=("R", "A"), grid=lambda c, v: (1, 1, 1), when=lambda c: c.R <= MOST_KEPT),
+    ],
+    natives=(Native("advance", ("R", "A")),),
+    domain=[{"R": 1, "A": 1}, {"R": 8, "A": 3}, {"R": MOST_KEPT, "A": 33}],
     example=_advance_example,
-    bench=({"A": 3},),  # Qwen3-Omni thinker
+    bench=({"R": 8, "A": 3},),  # Qwen3-Omni thinker
 )
-def advance(token: Any, position: Any, length: Any, chosen: Any) -> None:
-    """Carry a decode step on: token = chosen, every position + 1, length + 1. Changed in place."""
-    token[...] = chosen
+def advance(tokens: Any, position: Any, length: Any, chosen: Any) -> None:
+    """Carry a decode step on: every position + 1, length + 1, and `chosen` before the R - 1 newest of the tokens.
+
+    Changed in place.
+    """
+    tokens[1:] = tokens[:-1].copy()
+    tokens[0] = chosen[0]
     position += 1
     length += 1

@@ -31,6 +31,7 @@ from omni_rt.models.qwen3_omni.inputs import encode_prompt
 from omni_rt.models.qwen3_omni.processor import Message, Processor
 from omni_rt.models.qwen3_omni.speech import SpeechStage
 from omni_rt.models.qwen3_omni.stages import TalkerStage, ThinkerStage
+from omni_rt.models.qwen3_omni.thinker import MOST_TOGETHER
 from omni_rt.prompt import Prompt
 from omni_rt.results import AudioChunk, AudioOutput, Done, FinishReason, Reply, Speech, TextDelta
 from omni_rt.sampling import Sampling
@@ -290,7 +291,10 @@ class OmniOrchestrator(LoadedModel):
                 yield chunks[-1]
 
         finish: FinishReason = "length"
-        for token in thinker.generate(inputs, prefill, max_new_tokens=limit, sampling=picks, seed=seed):
+        together = MOST_TOGETHER if speech is None else 1  # frames of speech do not wait behind many steps
+        for token in thinker.generate(
+            inputs, prefill, max_new_tokens=limit, sampling=picks, seed=seed, together=together
+        ):
             clock.token()
             if token == thinker.stop_id:
                 finish = "stop"

@@ -5,6 +5,7 @@ ids -> embed -> media rows spliced in -> decoder (+ deepstack after its first la
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,12 @@ from omni_rt.results import ThinkerOutput
 from omni_rt.sampling import Chooser, Sampling
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
+
+MOST_TOGETHER = 8
+"""Tokens that the host reads at once at most: a read-back costs it about as much as a quarter of a step."""
+
+TOGETHER_SECONDS = 0.025
+"""Time in which they are made at most. As many are under way meanwhile, and are lost when the reply has ended."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Thinker:
         self.lm_head = weights.linear(head, config.vocabulary, config.width)
         self.frequencies = weights.place_exact(frequencies(config.head_dim, config.rope_theta, config.rope_sections))
         self.cache = self.decoder.cache(context)
-        self.token = self.device.zeros((1,), "i32")
+        self.tokens = self.device.zeros((MOST_TOGETHER,), "i32")
         self.position = self.device.zeros((1, 3))
         self.chooser = Chooser(self.device, config.vocabulary)
         self.slices = Slices(self.device)
@@ -148,11 +155,19 @@ class Thinker:
         return ThinkerOutput(prefill.logits, prefill.embeddings, prefill.hidden)
 
     def generate(
-        self, inputs: ThinkerInputs, prefill: Prefill, *, max_new_tokens: int, sampling: Sampling, seed: int = 0
+        self,
+        inputs: ThinkerInputs,
+        prefill: Prefill,
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seed: int = 0,
+        together: int = MOST_TOGETHER,
     ) -> Iterator[int]:
         """Yield the tokens of the reply one by one, the stop token last if it comes within the limit.
 
-        Raises InputError when another prompt has gone through the cache since `prefill`.
+        A GPU hands them over up to `together` (1 to MOST_TOGETHER) at once, fewer where steps are slow. Raises
+        InputError when another prompt has gone through the cache since `prefill`.
         """
         if max_new_tokens < 1:
             return
@@ -162,47 +177,64 @@ class Thinker:
         logits = ops.matmul(prefill.last, self.lm_head)
         chosen = self.chooser(logits, sampling, self.cache.length)
         token = int(chosen.numpy()[0])
-        self.device.write(self.token, np.array([token], np.int32))
+        self.device.write(self.tokens[:1], np.array([token], np.int32))
         self.device.write(self.position, np.full((1, 3), count + inputs.delta, np.float32))
         yield token
         # A reply also ends where the context does: what has been said is worth more than an error.
         limit = min(max_new_tokens - 1, self.cache.rows - self.cache.count)
         if limit > 0 and token != self.stop_id:
-            yield from self._run_on(prefill, sampling, limit)
+            for tokens in self._run_on(prefill, sampling, limit, together):
+                for token in tokens:
+                    self._check_turn(prefill)
+                    yield token
+                    if token == self.stop_id:
+                        return
 
     def _check_turn(self, prefill: Prefill) -> None:
         if self._prefill is not prefill:
             raise InputError("another call has taken over the model: it makes one reply at a time, so end one first")
 
-    def _run_on(self, prefill: Prefill, sampling: Sampling, limit: int) -> Iterator[int]:
-        """Decode up to `limit` more tokens, some steps ahead of those that the host has read."""
-        waiting: deque[Callable[[], np.ndarray]] = deque()
-        issued = 0
+    def _run_on(self, prefill: Prefill, sampling: Sampling, limit: int, together: int) -> Iterator[list[int]]:
+        """Decode up to `limit` more tokens, some steps ahead of those that the host has read; yield what it reads."""
+        ahead = self.device.steps_ahead
+        waiting: deque[tuple[int, Callable[[], np.ndarray]]] = deque()
+        issued = unread = 0
+        count, read = 1, time.perf_counter()
         while issued < limit or waiting:
             self._check_turn(prefill)
-            if issued < limit and len(waiting) <= self.device.steps_ahead:
-                if issued:
-                    self.cache.advance()
-                else:
-                    self.cache.extend(1)
-                waiting.append(self.device.read_later(self._step(sampling, self.cache.parts)))
-                issued += 1
+            if issued < limit and unread <= (max(ahead, count) if ahead else 0):
+                steps = min(count, limit - issued)
+                self._issue(steps, sampling, first=not issued)
+                waiting.append((steps, self.device.read_later(self.tokens)))
+                issued, unread = issued + steps, unread + steps
                 continue
-            token = int(waiting.popleft()()[0])
-            yield token
-            if token == self.stop_id:
-                return
+            steps, take = waiting.popleft()
+            newest_first = take()
+            unread -= steps
+            before, read = read, time.perf_counter()
+            if ahead:
+                count = max(1, min(2 * count, together, int(steps * TOGETHER_SECONDS / (read - before))))
+            yield newest_first[:steps][::-1].tolist()
+
+    def _issue(self, steps: int, sampling: Sampling, *, first: bool) -> None:
+        """Issue decode steps, the first of a reply among them or not."""
+        for step in range(steps):
+            if first and not step:
+                self.cache.extend(1)
+            else:
+                self.cache.advance()
+            self._step(sampling, self.cache.parts)
 
     def _decode(self, sampling: Sampling, parts: int) -> Tensor:
-        """One decode step, all of it on the device: from the token and position that lie there to the next.
+        """One decode step, all of it on the device: from the newest token and the position there to the next.
 
         `parts` tells recordings apart: the cache's number of runs is part of them.
         """
-        x = ops.embed(self.embed_tokens, self.token)
+        x = ops.embed(self.embed_tokens, self.tokens[:1])
         table = ops.angles(self.position, self.frequencies)
         state, _ = self.decoder.states(x, table, self.cache)
         chosen = self.chooser(self.decoder.head(state, self.lm_head), sampling, self.cache.length)
-        ops.advance(self.token, self.position, self.cache.length, chosen)
+        ops.advance(self.tokens, self.position, self.cache.length, chosen)
         return chosen
 
     def embed_ids(self, ids: Sequence[int]) -> np.ndarray:
