@@ -136,13 +136,13 @@ def test_the_host_reads_tokens_together_when_steps_are_quick(
     alone = read_on(thinker, inputs, 1)
     assert [len(tokens) for tokens in alone] == [1] * 39
     monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 1e9)
-    sizes = {8: [1, 1, 1, 2, 4, 8, 8, 8, 6], 3: [1, 1, 1, 2, *[3] * 11, 1]}
+    sizes = {4: [1, 1, 1, 2, *[4] * 8, 2], 3: [1, 1, 1, 2, *[3] * 11, 1]}
     for together, expected in sizes.items():
         got = read_on(thinker, inputs, together)
         assert [len(tokens) for tokens in got] == (expected if thinker.device.steps_ahead else [1] * 39)
         assert [token for tokens in got for token in tokens] == [token for (token,) in alone]
     monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 0.0)
-    assert read_on(thinker, inputs, 8) == alone
+    assert read_on(thinker, inputs, 4) == alone
 
 
 def test_a_reply_ends_among_tokens_that_were_read_together(

@@ -243,9 +243,9 @@ def sample_embed(
         Kernel("advance", uniforms=("R", "A"), grid=lambda c, v: (1, 1, 1), when=lambda c: c.R <= MOST_KEPT),
     ],
     natives=(Native("advance", ("R", "A")),),
-    domain=[{"R": 1, "A": 1}, {"R": 8, "A": 3}, {"R": MOST_KEPT, "A": 33}],
+    domain=[{"R": 1, "A": 1}, {"R": 4, "A": 3}, {"R": MOST_KEPT, "A": 33}],
     example=_advance_example,
-    bench=({"R": 8, "A": 3},),  # Qwen3-Omni thinker
+    bench=({"R": 4, "A": 3},),  # Qwen3-Omni thinker
 )
 def advance(tokens: Any, position: Any, length: Any, chosen: Any) -> None:
     """Carry a decode step on: every position + 1, length + 1, and `chosen` before the R - 1 newest of the tokens.

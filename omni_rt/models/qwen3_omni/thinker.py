@@ -22,8 +22,8 @@ from omni_rt.sampling import Chooser, Sampling
 from omni_rt.tensor import Tensor
 from omni_rt.weights import Weights
 
-MOST_TOGETHER = 8
-"""Tokens that the host reads at once at most: a read-back costs it about as much as a quarter of a step."""
+MOST_TOGETHER = 4
+"""Tokens that the host reads at once at most: a read-back costs it about as much as replaying 50 dispatches."""
 
 TOGETHER_SECONDS = 0.025
 """Time in which they are made at most. As many are under way meanwhile, and are lost when the reply has ended."""
