@@ -4,7 +4,7 @@
 // weights[t, :] = their softmax, over themselves if normalise is set, else over all
 // bindings: x [T, K] f32; g [K] f32; logits [T, E] f32; w_q [E, 2 I, K] int8, w_d [E, 2 I, K / 32] f16; h [T, top, I] f32;
 //   weights [T, top] f32; experts [T, top] i32
-// work: workgroup (i, a, t) ranks the experts and computes h[t, a, i * ITEMS * WG / TEAM ..]; see lib/int8_gemv. E up to 256
+// work: workgroup (i, a, t) finds the expert and computes h[t, a, i * ITEMS * WG / TEAM ..]; see lib/int8_gemv. E up to 128
 // tune: TEAM lanes share a product, ITEMS are taken by each team in turn, MOST is the longest row
 // lib: int8_row, linked_sum, normed_row, int8_gemv, sigmoid
 
@@ -25,15 +25,13 @@ const TEAM: u32 = 32u; // tune
 const ITEMS: u32 = 1u; // tune
 const MOST: u32 = 2048u; // tune
 const ROWS: u32 = 2u;
-const MOST_EXPERTS: u32 = 256u;
-const MOST_CHOSEN: u32 = 64u;
-const AT_ONCE: u32 = 8u; // of the scores, by four: loads that do not wait for each other
+const MOST_EXPERTS: u32 = 128u;
+const KEYS: u32 = MOST_EXPERTS / 4u / LINKED; // of a lane, by four: linked lanes hold all of them
+const NONE: i32 = -0x80000000; // a key struck out, below all others
 
-var<workgroup> scores: array<vec4<i32>, MOST_EXPERTS / 4u>; // in the order of the logits
-var<workgroup> chosen: array<u32, MOST_CHOSEN>;
-var<workgroup> shares: array<f32, MOST_EXPERTS>; // of those that the weights are measured by
 var<private> slot: u32;
 var<private> expert: u32;
+var<private> keys: array<vec4<i32>, KEYS>;
 
 fn chunk_place(item: u32, row: u32, chunk: u32) -> u32 {
   return ((2u * expert + row) * params.I + item) * (params.K / 16u) + chunk;
@@ -50,32 +48,38 @@ fn ordered(bits: vec4<i32>) -> vec4<i32> {
   return bits ^ ((bits >> vec4(31u)) & vec4(0x7fffffff));
 }
 
-fn logit_of(e: u32) -> f32 {
-  return bitcast<vec4<f32>>(ordered(scores[e / 4u]))[e % 4u];
-}
-
-// Ranks them by the last lanes, as the first round the row meanwhile.
-fn rank_experts(lane: u32) {
-  for (var e = WG - 1u - lane; e < params.E; e += WG) {
-    let own = scores[e / 4u][e % 4u];
-    // Counted are larger ones, and of those before also equal ones: larger than the next smaller number.
-    var before = vec4<u32>();
-    for (var base = 0u; base < params.E / 4u; base += AT_ONCE) {
-      for (var q = base; q < base + AT_ONCE; q++) {
-        before += select(vec4(0u), vec4(1u), scores[q] > vec4(own - i32(q < e / 4u)));
-      }
-    }
-    let near = (scores[e / 4u] == vec4(own)) & (vec4(0u, 1u, 2u, 3u) < vec4(e % 4u));
-    before += select(vec4(0u), vec4(1u), near);
-    let rank = before.x + before.y + before.z + before.w;
-    if (rank < params.top) {
-      chosen[rank] = e;
-    }
+fn take_logits(lane: u32) {
+  for (var i = 0u; i < KEYS; i++) {
+    let four = lane % LINKED * KEYS + i;
+    let values = logits[t * params.E / 4u + min(four, params.E / 4u - 1u)] + vec4(0.0);
+    keys[i] = select(vec4(NONE), ordered(bitcast<vec4<i32>>(values)), four < params.E / 4u);
   }
 }
 
-fn share_of(e: u32) -> f32 {
-  return exp(logit_of(e) - logit_of(chosen[0]));
+// The largest key; the first expert that has it is struck out, and is the expert if `wanted`.
+fn next_largest(lane: u32, wanted: bool) -> i32 {
+  var most = keys[0];
+  for (var i = 1u; i < KEYS; i++) {
+    most = max(most, keys[i]);
+  }
+  let largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
+  var first = MOST_EXPERTS;
+  for (var i = 0u; i < KEYS; i++) {
+    let same = keys[i] == vec4(largest);
+    let place = select(select(select(3u, 2u, same.z), 1u, same.y), 0u, same.x);
+    first = min(first, select(MOST_EXPERTS, 4u * (lane % LINKED * KEYS + i) + place, any(same)));
+  }
+  first = subgroupMin(first);
+  for (var i = 0u; i < KEYS; i++) {
+    let four = vec4(4u * (lane % LINKED * KEYS + i)) + vec4(0u, 1u, 2u, 3u);
+    keys[i] = select(keys[i], vec4(NONE), four == vec4(first));
+  }
+  expert = select(expert, first, wanted);
+  return largest;
+}
+
+fn exponentials(values: vec4<i32>, largest: f32) -> vec4<f32> {
+  return exp(bitcast<vec4<f32>>(ordered(values)) - largest);
 }
 
 @compute @workgroup_size(WG)
@@ -85,35 +89,35 @@ fn main(
 ) {
   t = group.z;
   slot = group.y;
+  take_logits(lane);
   take_row(params.K, lane);
-  if (lane < MOST_EXPERTS / 4u) {
-    let four = ordered(bitcast<vec4<i32>>(logits[t * params.E / 4u + min(lane, params.E / 4u - 1u)] + vec4(0.0)));
-    scores[lane] = select(vec4(-0x7fffffff), four, lane < params.E / 4u);
+  // Each subgroup finds the expert by itself, so that the weights are under way before the first barrier.
+  var largest = 0.0;
+  var share = 0.0;
+  var total = 0.0;
+  for (var n = 0u; n < select(slot + 1u, params.top, group.x == 0u); n++) {
+    let key = next_largest(lane, n == slot);
+    if (n == 0u) {
+      largest = bitcast<f32>(ordered(vec4(key)).x);
+    }
+    let own = exponentials(vec4(key), largest).x;
+    total += own;
+    share = select(share, own, n == slot);
   }
-  workgroupBarrier();
-  rank_experts(lane);
-  round_normed_row(lane);
-  expert = chosen[slot];
   let first = group.x * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.I - 1u), params.K, lane);
-  let normalised = params.normalise == 1u;
-  let measured = select(params.E, params.top, normalised);
-  if (group.x == 0u && lane < measured) {
-    var e = lane;
-    if (normalised) {
-      e = chosen[lane];
+  if (group.x == 0u) {
+    var others = 0.0;
+    for (var i = 0u; i < KEYS; i++) {
+      let four = select(vec4(0.0), exponentials(keys[i], largest), keys[i] != vec4(NONE));
+      others += four.x + four.y + four.z + four.w;
     }
-    shares[lane] = share_of(e);
+    others = linked_sum(others, LINKED);
+    if (lane == 0u) {
+      weights[t * params.top + slot] = share / (total + select(others, 0.0, params.normalise == 1u));
+      experts[t * params.top + slot] = i32(expert);
+    }
   }
+  round_normed_row(lane);
   int8_products(first, params.I, params.K, lane);
-  workgroupBarrier();
-  // The last lanes have the least to do now.
-  if (group.x == 0u && lane == WG - 1u) {
-    var total = 0.0;
-    for (var i = 0u; i < measured; i++) {
-      total += shares[i];
-    }
-    weights[t * params.top + slot] = share_of(expert) / total;
-    experts[t * params.top + slot] = i32(expert);
-  }
 }
