@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -256,6 +258,39 @@ def test_a_gpu_that_takes_no_weight_is_an_error(gpu: WebGpuDevice, monkeypatch: 
     gpu._uploads._ready |= set(returned)
     gpu.settle()
     np.testing.assert_array_equal(weight.numpy(), values)
+
+
+def test_pipelines_are_compiled_beside_each_other(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that wait for each other to begin are both made, and the ops that asked for them are right."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core compiles one after the other")
+    both = threading.Barrier(2)
+    create = gpu.pipelines._create_module
+
+    def create_together(name: str, source: str) -> object:
+        both.wait(timeout=60)
+        return create(name, source)
+
+    monkeypatch.setattr(gpu.pipelines, "_pipelines", {})
+    monkeypatch.setattr(gpu, "_plans", {})
+    monkeypatch.setattr(gpu.pipelines, "_create_module", create_together)
+    x = gpu.tensor(np.ones((2, 4), np.float32))
+    np.testing.assert_allclose(ops.silu(ops.add(x, x)).numpy(), 2 / (1 + np.exp(-2)), rtol=1e-6)
+
+
+def test_a_kernel_that_does_not_compile_is_an_error_and_not_the_end(
+    gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = gpu.tensor(np.ones((2, 4), np.float32))
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.pipelines, "_pipelines", {})
+        patch.setattr(gpu, "_plans", {})
+        patch.setattr(gpu.pipelines, "_create_module", lambda name, source: 1 / 0)
+        for _ in range(2):
+            y = ops.add(x, x)
+            with pytest.raises(DeviceError, match=r"the shader add \{\} does not compile on wgpu .*: division by zero"):
+                y.numpy()
+    np.testing.assert_array_equal(ops.add(x, x).numpy(), 2)
 
 
 def test_more_workgroup_storage_than_the_adapter_has_is_refused(gpu: WebGpuDevice) -> None:

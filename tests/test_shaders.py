@@ -117,7 +117,7 @@ def test_broken_source_does_not_compile(gpu: WebGpuDevice) -> None:
 
 def compile_default(device: WebGpuDevice, kernel: Kernel, item: Shader) -> None:
     """Make the pipeline of a kernel's default variant."""
-    device.pipelines.pipeline(kernel.shader, kernel.variants[0], binding_kinds(item.op, kernel))
+    device.pipelines.pipeline(kernel.shader, kernel.variants[0], binding_kinds(item.op, kernel))[0].wait()
 
 
 def _libraries(text: str) -> set[str]:

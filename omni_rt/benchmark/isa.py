@@ -100,7 +100,7 @@ class Compiler:
 
     def compile(self, pipeline: Pipeline) -> Compiled:
         """Compile a pipeline; raise DeviceError when that fails or the driver says nothing of it."""
-        self._device.pipelines.pipeline(pipeline.shader, pipeline.variant, pipeline.kinds)
+        self._device.pipelines.pipeline(pipeline.shader, pipeline.variant, pipeline.kinds)[0].wait()
         lines = self._lines()[self._done :]
         self._done += len(lines)
         if len(lines) != 1:

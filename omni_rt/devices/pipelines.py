@@ -1,13 +1,19 @@
 """Pipelines, parameters and bind groups of a wgpu device, each made once and kept.
 
+Pipelines are compiled by threads, several at once, while Python goes on to the ops behind them: a driver takes tens of
+milliseconds for each, and a model's first step needs dozens.
+
 Nothing here imports wgpu: the GPU device object, the maker of shader modules and the C library that wgpu-py loads
 (`ffi`, `lib`) are handed in. The C function itself makes the bind groups: a prompt of a new length needs hundreds.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from omni_rt.devices import shader
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 PARAMS_BYTES = 256
 PARAMS_SLOTS = 256
 KEPT_GROUPS = 20000
+MOST_COMPILERS = 8
+"""Threads that compile at most; drivers gain little from more."""
 
 OWN_KERNELS = {
     "copy_words": ("read-only-storage", "storage", "uniform"),
@@ -43,6 +51,22 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
     return kinds + ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
 
 
+class Pipeline:
+    """A pipeline that is being compiled, or is."""
+
+    def __init__(self, compiled: Future[Any]) -> None:
+        self._compiled = compiled
+
+    @cached_property
+    def _internal(self) -> Any:
+        """The C library's handle, waited for. Raises DeviceError when the shader does not compile."""
+        return self._compiled.result()._internal
+
+    def wait(self) -> None:
+        """Wait until it is compiled. Raises DeviceError when the shader does not compile."""
+        self._compiled.result()
+
+
 class Pipelines:
     """Caches over one GPU device: pipelines by shader and variant, parameters by content, bind groups by spans."""
 
@@ -58,16 +82,18 @@ class Pipelines:
         self._storage = gpu.limits["max-compute-workgroup-storage-size"]
         self._invocations = gpu.limits["max-compute-invocations-per-workgroup"]
         self._binding = gpu.limits["max-storage-buffer-binding-size"]
-        self._pipelines: dict[Any, tuple[Any, Any]] = {}
+        self._compilers = ThreadPoolExecutor(min(MOST_COMPILERS, os.cpu_count() or 1), "omni-rt pipelines")
+        self._pipelines: dict[Any, tuple[Pipeline, Any]] = {}
         self._asked: dict[Any, tuple[int, int]] = {}
         self._params: dict[bytes, Params] = {}
         self._params_buffer: Any = None
         self._groups: dict[Any, Any] = {}
 
-    def pipeline(self, name: str, variant: Mapping[str, int], access: Sequence[str]) -> tuple[Any, Any]:
+    def pipeline(self, name: str, variant: Mapping[str, int], access: Sequence[str]) -> tuple[Pipeline, Any]:
         """Return (pipeline, bind group layout) of a shader; `access` is the kind of each binding.
 
-        Raises DeviceError when the shader does not compile or asks for more workgroup storage than the device has.
+        Raises DeviceError when the shader asks for more workgroup storage than the device has; whoever uses a pipeline
+        that does not compile hears of it.
         """
         key = (name, tuple(sorted(variant.items())))
         if key not in self._pipelines:
@@ -83,21 +109,26 @@ class Pipelines:
                     {"binding": i, "visibility": "COMPUTE", "buffer": {"type": kind}} for i, kind in enumerate(access)
                 ]
             )
-            try:
-                pipeline = self._gpu.create_compute_pipeline(
-                    label=name,
-                    layout=self._gpu.create_pipeline_layout(bind_group_layouts=[layout]),
-                    compute={
-                        "module": self._create_module(name, source),
-                        "entry_point": "main",
-                        "constants": overrides,
-                    },
-                )
-            except Exception as error:
-                reason = f"the shader {name} {dict(variant)} does not compile on {self._name}: {error}"
-                raise DeviceError(reason) from error
-            self._pipelines[key] = (pipeline, layout)
+            compiled = self._compilers.submit(self._compile, name, variant, source, overrides, layout)
+            self._pipelines[key] = (Pipeline(compiled), layout)
         return self._pipelines[key]
+
+    def _compile(
+        self, name: str, variant: Mapping[str, int], source: str, overrides: Mapping[str, float], layout: Any
+    ) -> Any:
+        try:
+            return self._gpu.create_compute_pipeline(
+                label=name,
+                layout=self._gpu.create_pipeline_layout(bind_group_layouts=[layout]),
+                compute={"module": self._create_module(name, source), "entry_point": "main", "constants": overrides},
+            )
+        except Exception as error:
+            reason = f"the shader {name} {dict(variant)} does not compile on {self._name}: {error}"
+            raise DeviceError(reason) from error
+
+    def close(self) -> None:
+        """End the threads."""
+        self._compilers.shutdown(cancel_futures=True)
 
     def fits(self, name: str, variant: Mapping[str, int]) -> bool:
         """Say whether a shader's variant keeps within the adapter's workgroup storage and invocations."""
@@ -108,7 +139,7 @@ class Pipelines:
         storage, invocations = self._asked[key]
         return storage <= self._storage and invocations <= self._invocations
 
-    def own(self, name: str) -> tuple[Any, Any]:
+    def own(self, name: str) -> tuple[Pipeline, Any]:
         """Return (pipeline, bind group layout) of one of OWN_KERNELS."""
         return self.pipeline(name, {}, OWN_KERNELS[name])
 

@@ -1,4 +1,4 @@
-"""The stream of dispatches of a wgpu device: eager encoding in batches, recording, replay, timing, read-back.
+"""The stream of dispatches of a wgpu device: eager submission in batches, recording, replay, timing, read-back.
 
 Nothing here imports wgpu: the GPU device and the C library that wgpu-py loads (`ffi`, `lib`) are handed in. The hot
 calls go straight to the C functions, because a Python wrapper per call would cost more than the call.
@@ -58,9 +58,7 @@ class Stream:
         self._set_group = lib.wgpuComputePassEncoderSetBindGroup
         self._dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
         self.replayer = self._replayer(lib)
-        self._encoder: Any = None
-        self._pass: Any = None
-        self._pending = 0
+        self._pending: list[Dispatch] = []
         self._readback = Readback(gpu, ffi, lib)
         self.pace: Pace | None = None
         if "timestamp-query" in gpu.features:
@@ -74,7 +72,7 @@ class Stream:
         self.trace: list[TraceLine] | None = None
 
     def issue(self, dispatch: Dispatch) -> None:
-        """Record the dispatch, or encode it for execution after all that were issued before."""
+        """Record the dispatch, or keep it for execution after all that were issued before."""
         if self.recorder is not None:
             self.recorder.append(dispatch)
             return
@@ -82,27 +80,24 @@ class Stream:
         if self.trace is not None:
             self._timed(dispatch)
             return
-        if self._pass is None:
-            self._encoder = self._gpu.create_command_encoder()
-            writes = None if self.pace is None else self.pace.writes()
-            self._pass = self._encoder.begin_compute_pass(timestamp_writes=writes)
-        self._encode(self._pass, [dispatch])
-        self._pending += 1
-        if self._pending >= (MOST_DISPATCHES if self.pace is None else self.pace.limit):
+        self._pending.append(dispatch)
+        if len(self._pending) >= (MOST_DISPATCHES if self.pace is None else self.pace.limit):
             self.flush()
 
     def flush(self) -> None:
-        """Submit what has been encoded."""
-        if self._pass is None:
+        """Submit what has been issued."""
+        if not self._pending:
             return
-        self._pass.end()
+        dispatches, self._pending = self._pending, []
+        encoder = self._gpu.create_command_encoder()
+        compute = encoder.begin_compute_pass(timestamp_writes=None if self.pace is None else self.pace.writes())
+        self._encode(compute, dispatches)
+        compute.end()
         if self.pace is not None:
-            self.pace.resolve(self._encoder)
-        self._submit(self._encoder)
-        dispatches, self._pending = self._pending, 0
-        self._encoder = self._pass = None
+            self.pace.resolve(encoder)
+        self._submit(encoder)
         if self.pace is not None:
-            self.pace.submitted(dispatches)
+            self.pace.submitted(len(dispatches))
 
     def _submit(self, encoder: Any) -> None:
         self._gpu.queue.submit([encoder.finish()])

@@ -1,8 +1,7 @@
 """The wgpu device: runs ops as compute dispatches, captures steps and replays them.
 
-All work is one stream. Ops are encoded into an open compute pass and submitted in batches, when a result is read, or
-when the host writes. Under `capture` the dispatches are kept instead and replayed as one submission, or as a few when
-the GPU has nothing else to do.
+All work is one stream. Ops are submitted in batches, when a result is read, or when the host writes. Under `capture`
+the dispatches are kept instead and replayed as one submission, or as a few when the GPU has nothing else to do.
 """
 
 from __future__ import annotations
@@ -384,6 +383,7 @@ class WebGpuDevice(Device):
     def close(self) -> None:
         self.settle()
         self.stream.flush()
+        self.pipelines.close()
         self._pool.close()
         self._plans.clear()
         self.stream.replayer = None  # C would end the process at a replay on a device that is gone
