@@ -7,23 +7,34 @@ enum { DOT_PANEL = DOT_TILE_VECTORS * LANES };
 /* Bytes of an int8 panel: its scales [K / 32][DOT_PANEL], then groups of 4 weights [K / 4][DOT_PANEL][4]. */
 INLINE size_t int8_panel_bytes(int64_t k) { return (size_t)(k / BLOCK * DOT_PANEL * 4 + k * DOT_PANEL); }
 
-/* Turn LANES q8_0 rows from `first` on into the vectors `v` of a panel; rows from `rows` on count as the last one. */
+/* Turn LANES q8_0 rows from `first` on into the vectors `v` of a panel; rows from `rows` on count as the last one. What
+ * follows in memory is asked for meanwhile: the processor does not see through so many streams by itself. */
 static void pack_int8_vector(weight_rows w, int64_t first, int64_t rows, int v, char *panel) {
     enum { STRETCH = 4 * LANES }; /* weights that a vector of groups takes from each row */
     int64_t blocks = w.k / BLOCK;
     float *scales = (float *)panel + v * LANES, *groups = (float *)panel + blocks * DOT_PANEL + v * LANES;
     const int8_t *quants[LANES];
+    const uint16_t *halves[LANES];
     for (int64_t lane = 0; lane < LANES; lane++) {
         int64_t row = omni_min(first + lane, rows - 1);
         quants[lane] = (const int8_t *)w.values + row * w.k;
-        for (int64_t b = 0; b < blocks; b++)
-            scales[b * DOT_PANEL + lane] = half_value(w.scales[row * blocks + b]);
+        halves[lane] = w.scales + row * blocks;
+    }
+    for (int64_t b = 0; b < blocks; b += LANES) {
+        vf square[LANES];
+        int64_t count = omni_min(LANES, blocks - b);
+        for (int lane = 0; lane < LANES; lane++)
+            square[lane] = count == LANES ? vf_load_half(halves[lane] + b) : vf_load_half_part(halves[lane] + b, count);
+        transpose(square);
+        for (int64_t j = 0; j < count; j++)
+            vf_store(scales + (b + j) * DOT_PANEL, square[j]);
     }
     for (int64_t i = 0; i < w.k; i += STRETCH) {
         vf square[LANES];
         int64_t count = omni_min(STRETCH, w.k - i);
         for (int lane = 0; lane < LANES; lane++) {
             vi bits = vi_set(0);
+            __builtin_prefetch(quants[lane] + i + LANES * w.k, 0, 2);
             if (count == STRETCH)
                 memcpy(&bits, quants[lane] + i, sizeof bits);
             else
