@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 BLOCK = 32
 """Values that share one scale in `q8_0`."""
 
+CHUNK = 16
+"""Values of a row that share one scale where activations are rounded to int8."""
+
 PLANE_BITS: dict[str, tuple[float, ...]] = {
     "f32": (32,),
     "i32": (32,),
     "f16": (16,),
     "q8_0": (8, 16 / BLOCK),
-    "q8": (8, 32 / BLOCK),
+    "q8": (8, 32 / CHUNK),
 }
 """Bits per value of each plane of each dtype; q8 are rounded activations, which only a device makes and reads."""
 

@@ -1,5 +1,5 @@
 // y[t, n] = sum_k x[t, k] * w[n, k], for many rows of x, rounded to int8.
-// bindings: x_q [T, K] int8, x_d [T, K / 32] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows
+// bindings: x_q [T, K] int8, x_d [T, K / 16] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows
 //   row_start.. of N; y [T, N] f32
 // work: workgroup (i, j) computes COLUMNS * TN weight rows from there * i on for LINES * TM rows of x from there * j on
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values of K at a time
@@ -8,7 +8,7 @@
 struct Params { T: u32, N: u32, K: u32, row_start: u32, row_count: u32 }
 
 @group(0) @binding(0) var<storage, read> x_q: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> x_d: array<f32>;
+@group(0) @binding(1) var<storage, read> x_d: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> w_q: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> w_d: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;

@@ -16,14 +16,11 @@ from omni_rt import quant
 from omni_rt.devices.memory import Span
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.ops.contract import DTYPE_CLASSES, TABLE, Call, Kernel, Op, Tolerance
-from omni_rt.tensor import BLOCK, Tensor, plane_bytes
+from omni_rt.tensor import CHUNK, Tensor, plane_bytes
 
 CANARY = 0xA5
 POISON = 0x7F
 CANARY_BYTES = 64
-
-CHUNK = 16
-"""Values that share a scale in the kernels that round a row by themselves."""
 
 FLIPPED = Tolerance(nmse=2e-5, peak=0.05), Tolerance(nmse=1e-4, peak=0.05)
 """Error of a kernel whose division differs in the last bit: now and then a value rounds to the next int8, without and
@@ -83,13 +80,22 @@ def _rows_fit(op: Op, call: Call) -> bool:
     return all(call.dtypes[operand.name] != "q8_0" or operand.shape(call.dims)[-1] % 32 == 0 for operand in op.operands)
 
 
-def rounded_to_int8(x: np.ndarray, block: int = BLOCK) -> np.ndarray:
-    """Return float64 rows [..., K] as the int8 bodies round them: blocks of a scale max|x| / 127, half to even."""
-    blocks = x.astype(np.float32).reshape(-1, block)
-    scales = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
+def rounded_to_int8(x: np.ndarray, least: int = 124) -> np.ndarray:
+    """Return float64 rows [..., K] as they are rounded to int8, in chunks and half to even.
+
+    The scale of a chunk is max|x| / n, n from 127 down to `least`: the one that leaves the least squared error.
+    """
+    chunks = x.astype(np.float32).reshape(-1, CHUNK)
+    largest = np.abs(chunks).max(axis=1, keepdims=True)
     with np.errstate(divide="ignore"):
-        inverse = np.where(scales > 0, np.float32(1) / scales, np.float32(0))
-    return (np.rint(blocks * inverse).astype(np.float64) * scales).reshape(x.shape)
+        inverse = np.where(largest > 0, np.float32(1) / largest, np.float32(0))
+    choices = []
+    for steps in range(127, least - 1, -1):
+        scaled = chunks * (inverse * np.float32(steps))
+        error = ((scaled - np.rint(scaled)).astype(np.float64) ** 2).sum(axis=1, keepdims=True) / steps**2
+        choices.append((error, np.rint(scaled).astype(np.float64) * (largest / np.float32(steps))))
+    errors, values = (np.stack(each) for each in zip(*choices, strict=True))
+    return np.take_along_axis(values, errors.argmin(axis=0)[None], axis=0)[0].reshape(x.shape)
 
 
 def make_values(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -136,8 +142,8 @@ def check(device: WebGpuDevice, case: Case, repeats: int = 1) -> None:
     truth_operands = [values.copy() for values in host]
     tolerance = case.kernel.tolerance or case.op.tolerance
     if case.kernel.int8 and not _rounds_products(case.op, case.kernel):
-        block = BLOCK if case.kernel.rounded else CHUNK
-        truth_operands[0], tolerance = rounded_to_int8(host[0], block), FLIPPED[case.values == "spiky"]
+        least = 124 if case.kernel.rounded else 127
+        truth_operands[0], tolerance = rounded_to_int8(host[0], least), FLIPPED[case.values == "spiky"]
     with np.errstate(all="ignore"):
         truth = case.op.body(*truth_operands, **attributes)
     expected = [] if not case.op.outputs else [truth] if len(case.op.outputs) == 1 else list(truth)

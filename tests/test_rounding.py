@@ -1,4 +1,4 @@
-"""Rows rounded to int8 on a GPU: each block to the nearest of 255 steps, and only where the device allows it."""
+"""Rows rounded to int8 on a GPU: each value to the nearest step of its chunk, and only where the device allows it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ import pytest
 
 from omni_rt import ops
 from omni_rt.devices.webgpu import WebGpuDevice
-from omni_rt.tensor import BLOCK, Tensor
+from omni_rt.tensor import CHUNK, Tensor
 
 RNG = np.random.default_rng(4)
 
 
 def rounded(gpu: WebGpuDevice, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the quants [blocks, 32] and the scales [blocks, 1] of x on a GPU."""
+    """Return the quants [chunks, 16] and the scales [chunks, 1] of x on a GPU."""
     both = gpu._rounded(gpu.tensor(x))
     quants, scales = (
         gpu.read(Tensor((plane.size // 4,), "i32", gpu, (plane,))).view(kind)
         for plane, kind in zip(both.planes, (np.int8, np.float32), strict=True)
     )
-    return quants.reshape(-1, BLOCK), scales.reshape(-1, 1)
+    return quants.reshape(-1, CHUNK), scales.reshape(-1, 1)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e30])
 def test_each_value_becomes_the_nearest_step(gpu: WebGpuDevice, size: float) -> None:
     x = (RNG.normal(size=(70, 96)) * size * 10.0 ** RNG.integers(-3, 3, (70, 1))).astype(np.float32)
     quants, scales = rounded(gpu, x)
-    blocks = x.reshape(-1, BLOCK).astype(np.float64)
-    np.testing.assert_allclose(scales[:, 0], np.abs(blocks).max(axis=1) / 127, rtol=1e-6)
-    assert (np.abs(quants).max(axis=1) == 127).all()
-    assert (np.abs(blocks - quants * scales.astype(np.float64)) <= 0.50002 * scales).all()
+    chunks = x.reshape(-1, CHUNK).astype(np.float64)
+    steps = np.abs(quants).max(axis=1).astype(np.float64)
+    np.testing.assert_allclose(scales[:, 0], np.abs(chunks).max(axis=1) / steps, rtol=1e-6)
+    assert (np.abs(chunks - quants * scales.astype(np.float64)) <= 0.50002 * scales).all()
+
+
+def test_the_steps_of_a_chunk_are_those_with_the_least_error(gpu: WebGpuDevice) -> None:
+    x = RNG.normal(size=(70, 96)).astype(np.float32)
+    quants, scales = rounded(gpu, x)
+    chunks = x.reshape(-1, CHUNK).astype(np.float64)
+    largest = np.abs(chunks).max(axis=1, keepdims=True)
+    errors = [((np.rint(chunks * n / largest) * largest / n - chunks) ** 2).sum(axis=1) for n in (127, 126, 125, 124)]
+    got = ((quants * scales.astype(np.float64) - chunks) ** 2).sum(axis=1)
+    np.testing.assert_allclose(got, np.min(errors, axis=0), rtol=1e-3)
+    assert got.sum() < 0.85 * errors[0].sum()
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-40, -1e-38])

@@ -29,7 +29,7 @@ class Device(ABC):
     steps of milliseconds too, although a recording keeps its activations. `own_memory` identifies a GPU with its own
     memory, None where tensors take from the machine's. `features` are what kernels may need. `activations` "q8" lets
     kernels round rows of activations to int8 before they meet q8_0 weights, and caches beside such weights hold f16,
-    which costs about as much accuracy as the weights' own rounding did; "f32" forbids both.
+    which costs somewhat less accuracy than the weights' own rounding did; "f32" forbids both.
     """
 
     name: str

@@ -27,7 +27,7 @@ from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.devices.upload import Uploads
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix, cut_rows
-from omni_rt.tensor import BLOCK, Tensor, plane_bytes
+from omni_rt.tensor import CHUNK, Tensor, plane_bytes
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Call, Kernel, Op
@@ -263,11 +263,11 @@ class WebGpuDevice(Device):
             )
 
     def _rounded(self, tensor: Tensor) -> Tensor:
-        """Return f32 rows as int8 quants and f32 scales of blocks of 32, rounded by a dispatch of its own."""
-        blocks = tensor.size // BLOCK
-        planes = tuple(Span(self._pool.acquire(size), 0, size) for size in (tensor.size, 4 * blocks))
+        """Return f32 rows as int8 quants and f32 scales of chunks of 16, rounded by a dispatch of its own."""
+        chunks = tensor.size // CHUNK
+        planes = tuple(Span(self._pool.acquire(size), 0, size) for size in (tensor.size, 4 * chunks))
         source = self._aligned(tensor.planes[0], False)
-        self._issue_own("round_rows", [source, *planes], {"B": blocks}, min(-(-blocks // 64), 65535))
+        self._issue_own("round_rows", [source, *planes], {"C": chunks}, min(-(-chunks // 64), 65535))
         return Tensor(tensor.shape, "q8", self, planes)
 
     def _issue_own(self, name: str, spans: list[Span], params: dict[str, int], groups: int) -> None:

@@ -1,44 +1,70 @@
 /* Rows of activations in int8, and conversion between the dtypes. Compiled once per level. */
 
-/* A row of K values as int8 in blocks of 32: x = scale * quant. Where WEIGHT_BIAS is not 0, `corrections` hold
- * -WEIGHT_BIAS times the sum of each block's quants. Behind the last block lie zeros, so that a step may read past it. */
+/* A row of K values as int8 in chunks of 16, half a block of weights: x = scale * quant. Where WEIGHT_BIAS is not 0,
+ * `corrections` hold -WEIGHT_BIAS times the sum of each chunk's quants. Behind the last chunk lie zeros, so that a step may
+ * read past it. */
 typedef struct {
     const int8_t *quants;
     const float *scales;
     const int32_t *corrections;
 } int8_row;
 
-enum { BLOCK = 32, PADDING = 2 * BLOCK };
+enum { BLOCK = 32, CHUNK = BLOCK / 2, PADDING = 2 * BLOCK };
 
-INLINE int64_t int8_row_blocks(int64_t k) { return omni_divide_up(k / BLOCK, LANES) * LANES + LANES; }
+INLINE int64_t int8_row_chunks(int64_t k) { return omni_divide_up(k / CHUNK, LANES) * LANES + LANES; }
 INLINE int64_t int8_row_bytes(int64_t k) {
-    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_blocks(k) * 8;
+    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_chunks(k) * 8;
 }
 INLINE int8_row int8_row_at(const char *rows, int64_t k, int64_t index) {
     const char *row = rows + index * int8_row_bytes(k);
     const char *scales = row + omni_divide_up(k + PADDING, 64) * 64;
-    const int32_t *corrections = (const int32_t *)(scales + int8_row_blocks(k) * 4);
+    const int32_t *corrections = (const int32_t *)(scales + int8_row_chunks(k) * 4);
     return (int8_row){(const int8_t *)row, (const float *)scales, corrections};
 }
 
-/* Quantise one block; returns its scale, max|x| / 127. */
-static float quantise_block(const float *x, int8_t *quants) {
-    vf largest = vf_zero();
-    for (int i = 0; i < BLOCK; i += LANES)
-        largest = vf_max(largest, vf_absolute(vf_load(x + i)));
-    float scale = vf_largest(largest) / 127;
-    float inverse = scale > 0 ? 1 / scale : 0;
-    const vf magic = vf_set(12582912.0f);
-    int32_t whole[BLOCK];
-    for (int i = 0; i < BLOCK; i += LANES) {
-        vf scaled = vf_load(x + i) * vf_set(inverse);
-        scaled = vf_max(vf_min(scaled, vf_set(127)), vf_set(-127)); /* also turns what is not finite into a number */
-        vi rounded = (vi)(scaled + magic) - (vi)magic;
-        memcpy(whole + i, &rounded, sizeof rounded);
+/* Round LANES chunks to int8. Each has the scale max|x| / n with n from 127 down to 124 that leaves the least squared error:
+ * its largest value is exact with any, the others fall differently. */
+static void round_chunks(const float *x, int64_t count, int8_t *quants, float *scales, int32_t *corrections) {
+    enum { LARGEST = 127, LEAST = 124 };
+    const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
+    vf values[CHUNK], largest = vf_zero(), best = vf_set(LARGEST), least = vf_set(INFINITY);
+    for (int part = 0; part < CHUNK; part += LANES) {
+        for (int lane = 0; lane < LANES; lane++)
+            values[part + lane] = vf_load(x + lane * CHUNK + part);
+        transpose(values + part);
     }
-    for (int i = 0; i < BLOCK; i++)
-        quants[i] = (int8_t)whole[i];
-    return scale;
+    for (int i = 0; i < CHUNK; i++)
+        largest = vf_max(largest, vf_absolute(values[i]));
+    vf inverse = vf_select(largest > vf_set(1e-35f), vf_set(1) / largest, vf_zero());
+    for (int n = LARGEST; n >= LEAST; n--) {
+        vf steps = inverse * vf_set((float)n), error = vf_zero();
+        for (int i = 0; i < CHUNK; i++) {
+            vf scaled = values[i] * steps, off = scaled - (scaled + magic - magic);
+            error = vf_fma(off, off, error);
+        }
+        error *= vf_set(1.0f / (n * n));
+        best = vf_select(error < least, vf_set((float)n), best);
+        least = vf_select(error < least, error, least);
+    }
+    int32_t words[CHUNK / 4][LANES];
+    vf steps = inverse * best;
+    vi sum = vi_set(0);
+    for (int i = 0; i < CHUNK; i += 4) {
+        vi word = vi_set(0);
+        for (int j = 0; j < 4; j++) {
+            vf scaled = vf_max(vf_min(values[i + j] * steps, vf_set(LARGEST)), vf_set(-LARGEST)); /* a number in any case */
+            vi rounded = (vi)(scaled + magic) - (vi)magic;
+            sum += rounded;
+            word |= (rounded & vi_set(255)) << 8 * j;
+        }
+        memcpy(words[i / 4], &word, sizeof word);
+    }
+    vf_store(scales, largest / best);
+    sum *= vi_set(-WEIGHT_BIAS);
+    memcpy(corrections, &sum, sizeof sum);
+    for (int64_t lane = 0; lane < count; lane++)
+        for (int i = 0; i < CHUNK / 4; i++)
+            memcpy(quants + lane * CHUNK + 4 * i, &words[i][lane], 4);
 }
 
 static void quantise_row(const float *x, int64_t k, char *rows, int64_t index) {
@@ -46,17 +72,18 @@ static void quantise_row(const float *x, int64_t k, char *rows, int64_t index) {
     int8_t *quants = (int8_t *)row.quants;
     float *scales = (float *)row.scales;
     int32_t *corrections = (int32_t *)row.corrections;
-    int64_t blocks = k / BLOCK, padded = int8_row_blocks(k);
-    for (int64_t b = 0; b < blocks; b++) {
-        scales[b] = quantise_block(x + b * BLOCK, quants + b * BLOCK);
-        int32_t sum = 0;
-        for (int i = 0; WEIGHT_BIAS && i < BLOCK; i++)
-            sum -= WEIGHT_BIAS * quants[b * BLOCK + i];
-        corrections[b] = sum;
+    int64_t chunks = k / CHUNK, c = 0;
+    for (; c + LANES <= chunks; c += LANES)
+        round_chunks(x + c * CHUNK, LANES, quants + c * CHUNK, scales + c, corrections + c);
+    if (c < chunks) {
+        float rest[LANES * CHUNK] = {0};
+        memcpy(rest, x + c * CHUNK, (size_t)(k - c * CHUNK) * sizeof *x);
+        round_chunks(rest, chunks - c, quants + c * CHUNK, scales + c, corrections + c);
+        c += LANES;
     }
     memset(quants + k, 0, PADDING);
-    memset(scales + blocks, 0, (size_t)(padded - blocks) * 4);
-    memset(corrections + blocks, 0, (size_t)(padded - blocks) * 4);
+    memset(scales + c, 0, LANES * sizeof *scales);
+    memset(corrections + c, 0, LANES * sizeof *corrections);
 }
 
 typedef struct {

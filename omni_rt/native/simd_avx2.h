@@ -1,6 +1,6 @@
 /* Vectors of 256 bits: AVX2, FMA and F16C; with OMNI_VNNI also AVX-VNNI. See simd.h for what each name means. */
 #define LANES 8
-#define BLOCKS_PER_STEP 1
+#define CHUNKS_PER_STEP 2
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #define DOT_TILE_ROWS 4
@@ -48,6 +48,10 @@ static inline uint16_t half_bits(float value) {
 static inline vf vf_load_half(const uint16_t *p) {
     return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
+static inline vf vf_load_half_twice(const uint16_t *p) {
+    __m128i four = _mm_loadl_epi64((const __m128i *)p);
+    return (vf)_mm256_cvtph_ps(_mm_unpacklo_epi16(four, four));
+}
 static inline void vf_store_half(uint16_t *p, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -65,7 +69,8 @@ static inline step_scales keep_scales(vf scales) {
     return kept;
 }
 static inline vf scale_step(const step_scales *scales, int step) {
-    return (vf)_mm256_broadcast_ss(scales->lane + step);
+    __m128 low = _mm_broadcast_ss(scales->lane + 2 * step), high = _mm_broadcast_ss(scales->lane + 2 * step + 1);
+    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
 static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
@@ -73,7 +78,8 @@ static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m
 /* Unsigned times signed: weights are moved up by 128. */
 #define WEIGHT_BIAS 128
 static inline vi correction_step(const int32_t *corrections, int step) {
-    return (vi)_mm256_zextsi128_si256(_mm_cvtsi32_si128(corrections[step]));
+    __m128i low = _mm_cvtsi32_si128(corrections[2 * step]), high = _mm_cvtsi32_si128(corrections[2 * step + 1]);
+    return (vi)_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m256i moved = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)w), _mm256_set1_epi8((char)0x80));

@@ -1,10 +1,10 @@
 /* Vectors of 128 bits: NEON of AArch64; with OMNI_DOTPROD also its int8 dot products. See simd.h for each name. */
 #define LANES 4
-#define BLOCKS_PER_STEP 1
+#define CHUNKS_PER_STEP 1
 #define WEIGHT_BIAS 0
 #define TILE_ROWS 12
 #define TILE_VECTORS 2
-#define DOT_TILE_ROWS 6
+#define DOT_TILE_ROWS 4
 #define DOT_TILE_VECTORS 2
 
 typedef float vf __attribute__((vector_size(16)));
@@ -40,6 +40,10 @@ static inline uint16_t half_bits(float value) {
     return bits;
 }
 static inline vf vf_load_half(const uint16_t *p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf vf_load_half_twice(const uint16_t *p) {
+    uint16_t halves[4] = {p[0], p[0], p[1], p[1]};
+    return vf_load_half(halves);
+}
 static inline void vf_store_half(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)x))); }
 static inline vf vf_load_int8(const int8_t *p) {
     int32_t four;
@@ -73,6 +77,6 @@ static inline vi correction_step(const int32_t *corrections, int step) {
     return vi_set(0);
 }
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
-    return dot16(dot16(start, vld1q_s8(w), vld1q_s8(x)), vld1q_s8(w + 16), vld1q_s8(x + 16));
+    return dot16(start, vld1q_s8(w), vld1q_s8(x));
 }
 static inline vi dot4(vi sum, vw w, int32_t x) { return dot16(sum, w, vreinterpretq_s8_s32(vdupq_n_s32(x))); }

@@ -1,6 +1,6 @@
 /* Vectors for any processor, in the vector extension that GCC and Clang share; see simd.h for what each name means. */
 #define LANES 4
-#define BLOCKS_PER_STEP 1
+#define CHUNKS_PER_STEP 1
 #define WEIGHT_BIAS 0
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
@@ -67,6 +67,10 @@ static inline uint16_t half_bits(float value) {
 static inline vf vf_load_half(const uint16_t *p) {
     return (vf){half_value(p[0]), half_value(p[1]), half_value(p[2]), half_value(p[3])};
 }
+static inline vf vf_load_half_twice(const uint16_t *p) {
+    float first = half_value(p[0]), second = half_value(p[1]);
+    return (vf){first, first, second, second};
+}
 static inline void vf_store_half(uint16_t *p, vf x) {
     for (int i = 0; i < LANES; i++)
         p[i] = half_bits(x[i]);
@@ -79,7 +83,7 @@ static inline vi correction_step(const int32_t *corrections, int step) {
 }
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     int32_t sum = 0;
-    for (int i = 0; i < 32; i++)
+    for (int i = 0; i < 16; i++)
         sum += (int16_t)w[i] * (int16_t)x[i];
     start[0] += sum;
     return start;

@@ -63,27 +63,37 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
         for (int v = 0; v < DOT_TILE_VECTORS; v++)
             totals[i][v] = vf_zero();
     for (int64_t b = 0; b < blocks; b++) {
-        vi whole[DOT_TILE_ROWS][DOT_TILE_VECTORS];
-        for (int i = 0; i < count; i++)
-            for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                whole[i][v] = WEIGHT_BIAS ? vi_set(x[i].corrections[b]) : vi_set(0);
+        vf block[DOT_TILE_ROWS][DOT_TILE_VECTORS];
         UNROLL
-        for (int g = 0; g < BLOCK / 4; g++) {
-            vw w[DOT_TILE_VECTORS];
-            for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                w[v] = vw_load(groups + (g * DOT_TILE_VECTORS + v) * 4 * LANES);
-            for (int i = 0; i < count; i++) {
-                int32_t four;
-                memcpy(&four, x[i].quants + b * BLOCK + 4 * g, 4);
+        for (int half = 0; half < 2; half++) {
+            int64_t c = 2 * b + half;
+            vi whole[DOT_TILE_ROWS][DOT_TILE_VECTORS];
+            for (int i = 0; i < count; i++)
                 for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                    whole[i][v] = dot4(whole[i][v], w[v], four);
+                    whole[i][v] = WEIGHT_BIAS ? vi_set(x[i].corrections[c]) : vi_set(0);
+            UNROLL
+            for (int g = 0; g < CHUNK / 4; g++) {
+                vw w[DOT_TILE_VECTORS];
+                for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                    w[v] = vw_load(groups + (g * DOT_TILE_VECTORS + v) * 4 * LANES);
+                for (int i = 0; i < count; i++) {
+                    int32_t four;
+                    memcpy(&four, x[i].quants + c * CHUNK + 4 * g, 4);
+                    for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                        whole[i][v] = dot4(whole[i][v], w[v], four);
+                }
             }
+            groups += CHUNK * DOT_PANEL;
+            for (int i = 0; i < count; i++)
+                for (int v = 0; v < DOT_TILE_VECTORS; v++) {
+                    vf scale = vf_set(x[i].scales[c]), sum = vf_from_int(whole[i][v]);
+                    block[i][v] = half ? vf_fma(sum, scale, block[i][v]) : sum * scale;
+                }
         }
-        groups += BLOCK * DOT_PANEL;
         for (int v = 0; v < DOT_TILE_VECTORS; v++) {
             vf scale = vf_load(scales + b * DOT_PANEL + v * LANES);
             for (int i = 0; i < count; i++)
-                totals[i][v] = vf_fma(vf_from_int(whole[i][v]), scale * vf_set(x[i].scales[b]), totals[i][v]);
+                totals[i][v] = vf_fma(block[i][v], scale, totals[i][v]);
         }
     }
     UNROLL
@@ -105,7 +115,6 @@ static void int8_tile_any(const char *panel, int64_t blocks, const int8_row *x, 
         ROWS(4)
 #if DOT_TILE_ROWS > 4
         ROWS(5)
-        ROWS(6)
 #endif
 #undef ROWS
     }

@@ -81,7 +81,7 @@ class Tolerance:
 
 
 INT8_ROUNDING = Tolerance(nmse=1e-3, peak=0.2)
-"""What rows of activations lose when they are rounded to int8: half a step of 1/127 of the largest in 32."""
+"""What rows of activations lose when they are rounded to int8: half a step of 1/127 of the largest in 16."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 // tile_product: adds the products of LINES * TM rows of x with COLUMNS * TN weight rows to sums, TM x TN of them for each of
 // LINES x COLUMNS lanes, x rounded to int8 and w q8_0, through tiles of STEP blocks of 32 values of K in workgroup memory.
 // Lane l gets rows LINES i + l / COLUMNS of x, COLUMNS j + l % COLUMNS of w. The caller defines TM, TN, STEP, LINES (a power
-// of two), x_q and w_q (arrays of vec4<u32>), x_d (array of f32), w_d (array of u32), x_row(m) and w_row(n) (rows to read,
-// always within bounds). Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
+// of two), x_q and w_q (arrays of vec4<u32>), x_d (array of vec2<f32>), w_d (array of u32), x_row(m) and w_row(n) (rows to
+// read, always within bounds). Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
 
 const COLUMNS: u32 = 256u / LINES;
 const X_ROWS: u32 = LINES * TM;
@@ -20,19 +20,16 @@ const W_BLOCKS: u32 = W_ROWS * STEP;
 
 var<workgroup> x_tile: array<vec4<u32>, X_SIZE>;
 var<workgroup> w_tile: array<vec4<u32>, W_SIZE>;
-var<workgroup> x_scales: array<f32, X_BLOCKS>;
+var<workgroup> x_scales: array<vec2<f32>, X_BLOCKS>; // of the halves of a block
 var<workgroup> w_scales: array<f32, W_BLOCKS>;
 
-fn dot_block(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> f32 {
-  var sum = dot4I8Packed(a.x, c.x);
-  sum += dot4I8Packed(a.y, c.y);
-  sum += dot4I8Packed(a.z, c.z);
-  sum += dot4I8Packed(a.w, c.w);
-  sum += dot4I8Packed(b.x, d.x);
-  sum += dot4I8Packed(b.y, d.y);
-  sum += dot4I8Packed(b.z, d.z);
-  sum += dot4I8Packed(b.w, d.w);
-  return f32(sum);
+fn dot_part(a: vec4<u32>, b: vec4<u32>) -> f32 {
+  // Beside 1.5 * 2^23 a whole number lies in the low bits of a float: faster than conversions, of which a GPU does few at once.
+  var sum = 0x4b400000 + dot4I8Packed(a.x, b.x);
+  sum += dot4I8Packed(a.y, b.y);
+  sum += dot4I8Packed(a.z, b.z);
+  sum += dot4I8Packed(a.w, b.w);
+  return bitcast<f32>(sum) - 12582912.0;
 }
 
 fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows: u32, lane: u32) {
@@ -46,7 +43,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
   var next_w: array<vec4<u32>, W_LOADS>;
   var x_scale_from: array<u32, X_SCALES>;
   var w_scale_from: array<u32, W_SCALES>;
-  var next_x_scale: array<f32, X_SCALES>;
+  var next_x_scale: array<vec2<f32>, X_SCALES>;
   var next_w_scale: array<f32, W_SCALES>;
   for (var i = 0u; i < X_LOADS; i++) {
     x_from[i] = x_row(min((lane + 256u * i) / PARTS, X_ROWS - 1u)) * blocks * 2u;
@@ -98,7 +95,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
       }
       for (var i = 0u; i < X_SCALES; i++) {
         let block = start + (lane + 256u * i) / X_ROWS;
-        next_x_scale[i] = select(0.0, x_d[x_scale_from[i] + min(block, blocks - 1u)], block < blocks);
+        next_x_scale[i] = select(vec2(0.0), x_d[x_scale_from[i] + min(block, blocks - 1u)], block < blocks);
       }
       for (var i = 0u; i < W_SCALES; i++) {
         let block = w_scale_from[i] + min(start + (lane + 256u * i) / W_ROWS, blocks - 1u);
@@ -121,7 +118,8 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
             let high = x_tile[(2u * b + 1u) * (X_ROWS + PAD) + i * LINES + line];
             let scale = x_scales[b * X_ROWS + i * LINES + line];
             for (var j = 0u; j < TN; j++) {
-              (*sums)[i][j] += scale * right_scale[j] * dot_block(low, high, right[2u * j], right[2u * j + 1u]);
+              let products = vec2(dot_part(low, right[2u * j]), dot_part(high, right[2u * j + 1u]));
+              (*sums)[i][j] += right_scale[j] * dot(scale, products);
             }
           }
         }
