@@ -80,47 +80,45 @@ static float dot_row_f32(weight_rows w, const float *x) { return dot_row_kind(WE
 static float dot_row_f16(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F16, w, x); }
 static float dot_row_q8(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_Q8_0, w, x); }
 
-/* Add chunks [c, c + count) of a q8_0 row times x in int8; `count` is a constant, whole steps and at most LANES. */
-INLINE void add_chunks(weight_rows w, int8_row x, int64_t c, int count, vf *chains) {
+/* Add blocks [b, b + count) of a q8_0 row times x in int8; `count` is a constant, whole steps and at most LANES. */
+INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chains) {
     const int8_t *quants = w.values;
-    uint16_t halves[LANES / 2] = {0};
-    if (count < LANES)
-        memcpy(halves, w.scales + c / 2, (size_t)count);
-    else
-        prefetch(w.scales + c / 2);
-    vf weight_scales = vf_load_half_twice(count < LANES ? halves : w.scales + c / 2);
-    step_scales scales = keep_scales(weight_scales * vf_load(x.scales + c));
+    prefetch(w.scales + b);
+    vf weight_scales = count == LANES ? vf_load_half(w.scales + b) : vf_load_half_part(w.scales + b, count);
+    step_scales scales;
+    keep_scales(&scales, weight_scales * vf_load(x.scales[0] + b), weight_scales * vf_load(x.scales[1] + b));
     UNROLL
-    for (int s = 0; s < count / CHUNKS_PER_STEP; s++) {
-        int64_t at = c + s * CHUNKS_PER_STEP;
+    for (int s = 0; s < 2 * count / CHUNKS_PER_STEP; s++) {
+        int64_t at = 2 * b + s * CHUNKS_PER_STEP;
         if (at % 16 == 0) /* every fourth line: the processor finds those between by itself, and asking takes time */
             prefetch(quants + at * CHUNK);
-        vi sum = dot_step(quants + at * CHUNK, x.quants + at * CHUNK, correction_step(x.corrections + c, s));
+        vi sum = dot_step(quants + at * CHUNK, x.quants + at * CHUNK, correction_step(x.corrections + 2 * b, s));
         chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
     }
 }
 
 /* w . x for one q8_0 row, x in int8. */
 static float dot_row_int8(weight_rows w, int8_row x) {
-    int64_t chunks = w.k / CHUNK, c = 0;
+    enum { LEAST = CHUNKS_PER_STEP > 2 ? CHUNKS_PER_STEP / 2 : 1 };
+    int64_t blocks = w.k / BLOCK, b = 0;
     vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-    for (; c + LANES <= chunks; c += LANES)
-        add_chunks(w, x, c, LANES, chains);
-    if (LANES > 8 && c + LANES / 2 <= chunks) {
-        add_chunks(w, x, c, LANES / 2, chains);
-        c += LANES / 2;
+    for (; b + LANES <= blocks; b += LANES)
+        add_blocks(w, x, b, LANES, chains);
+    if (b + LANES / 2 <= blocks) {
+        add_blocks(w, x, b, LANES / 2, chains);
+        b += LANES / 2;
     }
-    enum { LEAST = CHUNKS_PER_STEP < 2 ? 2 : CHUNKS_PER_STEP }; /* a weight's scale serves two chunks */
-    for (; c + LEAST <= chunks; c += LEAST)
-        add_chunks(w, x, c, LEAST, chains);
-    if (c < chunks) { /* half a step: zeros make it whole */
-        int8_t padded[LEAST * CHUNK] = {0};
-        vf product = vf_zero();
-        memcpy(padded, (const int8_t *)w.values + c * CHUNK, BLOCK);
-        product[0] = half_value(w.scales[c / 2]) * x.scales[c];
-        product[1] = half_value(w.scales[c / 2]) * x.scales[c + 1];
-        vi sum = dot_step(padded, x.quants + c * CHUNK, correction_step(x.corrections + c, 0));
-        step_scales scales = keep_scales(product);
+    for (; b + LEAST <= blocks; b += LEAST)
+        add_blocks(w, x, b, LEAST, chains);
+    if (b < blocks) { /* half a step: zeros make it whole */
+        int8_t padded[LEAST * BLOCK] = {0};
+        vf low = vf_zero(), high = vf_zero();
+        memcpy(padded, (const int8_t *)w.values + b * BLOCK, BLOCK);
+        low[0] = half_value(w.scales[b]) * x.scales[0][b];
+        high[0] = half_value(w.scales[b]) * x.scales[1][b];
+        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.corrections + 2 * b, 0));
+        step_scales scales;
+        keep_scales(&scales, low, high);
         chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
     }
     return chain_sum(chains);

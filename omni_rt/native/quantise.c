@@ -1,25 +1,25 @@
 /* Rows of activations in int8, and conversion between the dtypes. Compiled once per level. */
 
-/* A row of K values as int8 in chunks of 16, half a block of weights: x = scale * quant. Where WEIGHT_BIAS is not 0,
- * `corrections` hold -WEIGHT_BIAS times the sum of each chunk's quants. Behind the last chunk lie zeros, so that a step may
- * read past it. */
+/* A row of K values as int8 in chunks of 16, the halves of the blocks of weights: x = scale * quant, scales[half][block].
+ * Where WEIGHT_BIAS is not 0, `corrections` hold -WEIGHT_BIAS times the sum of each chunk's quants. Behind the last block lie
+ * zeros, so that a step may read past it. */
 typedef struct {
     const int8_t *quants;
-    const float *scales;
+    const float *scales[2];
     const int32_t *corrections;
 } int8_row;
 
 enum { BLOCK = 32, CHUNK = BLOCK / 2, PADDING = 2 * BLOCK };
 
-INLINE int64_t int8_row_chunks(int64_t k) { return omni_divide_up(k / CHUNK, LANES) * LANES + LANES; }
+INLINE int64_t int8_row_blocks(int64_t k) { return omni_divide_up(k / BLOCK, LANES) * LANES + LANES; }
 INLINE int64_t int8_row_bytes(int64_t k) {
-    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_chunks(k) * 8;
+    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_blocks(k) * 16;
 }
 INLINE int8_row int8_row_at(const char *rows, int64_t k, int64_t index) {
     const char *row = rows + index * int8_row_bytes(k);
-    const char *scales = row + omni_divide_up(k + PADDING, 64) * 64;
-    const int32_t *corrections = (const int32_t *)(scales + int8_row_chunks(k) * 4);
-    return (int8_row){(const int8_t *)row, (const float *)scales, corrections};
+    const float *scales = (const float *)(row + omni_divide_up(k + PADDING, 64) * 64);
+    int64_t blocks = int8_row_blocks(k);
+    return (int8_row){(const int8_t *)row, {scales, scales + blocks}, (const int32_t *)(scales + 2 * blocks)};
 }
 
 /* Round LANES chunks to int8. Each has the scale max|x| / n with n from 127 down to 124 that leaves the least squared error:
@@ -70,20 +70,22 @@ static void round_chunks(const float *x, int64_t count, int8_t *quants, float *s
 static void quantise_row(const float *x, int64_t k, char *rows, int64_t index) {
     int8_row row = int8_row_at(rows, k, index);
     int8_t *quants = (int8_t *)row.quants;
-    float *scales = (float *)row.scales;
+    float *low = (float *)row.scales[0], *high = (float *)row.scales[1], scales[LANES], rest[LANES * CHUNK] = {0};
     int32_t *corrections = (int32_t *)row.corrections;
-    int64_t chunks = k / CHUNK, c = 0;
-    for (; c + LANES <= chunks; c += LANES)
-        round_chunks(x + c * CHUNK, LANES, quants + c * CHUNK, scales + c, corrections + c);
-    if (c < chunks) {
-        float rest[LANES * CHUNK] = {0};
-        memcpy(rest, x + c * CHUNK, (size_t)(k - c * CHUNK) * sizeof *x);
-        round_chunks(rest, chunks - c, quants + c * CHUNK, scales + c, corrections + c);
-        c += LANES;
-    }
+    int64_t chunks = k / CHUNK;
     memset(quants + k, 0, PADDING);
-    memset(scales + c, 0, LANES * sizeof *scales);
-    memset(corrections + c, 0, LANES * sizeof *corrections);
+    memset(low, 0, (size_t)int8_row_blocks(k) * 16);
+    for (int64_t c = 0; c < chunks; c += LANES) {
+        int64_t count = omni_min(LANES, chunks - c);
+        const float *from = x + c * CHUNK;
+        if (count < LANES)
+            from = memcpy(rest, from, (size_t)(count * CHUNK) * sizeof *x);
+        round_chunks(from, count, quants + c * CHUNK, scales, corrections + c);
+        for (int64_t i = 0; i < count; i += 2) {
+            low[(c + i) / 2] = scales[i];
+            high[(c + i) / 2] = scales[i + 1];
+        }
+    }
 }
 
 typedef struct {

@@ -9,8 +9,7 @@
  * transpose(rows)   turn LANES vectors: lane j of rows[i] becomes lane i of rows[j]; any bits
  * dot_step(w, x, start)  start plus the products of the (biased) chunks at w and x; |x| <= 127
  * correction_step(corrections, step)  what dot_step starts at: the corrections of the chunks of a step, one lane each
- * keep_scales, scale_step   keep the scales of LANES chunks; spread those of one step over its lanes
- * vf_load_half_twice(p)  the LANES / 2 halves at p, each in two neighbouring lanes
+ * keep_scales, scale_step   keep those of the first and the second halves of LANES blocks; spread those of one step over its lanes
  * dot4(sum, w, x)   per lane: sum plus the product of 4 (biased) weights with the 4 int8 in x
  */
 #ifndef OMNI_SIMD_H

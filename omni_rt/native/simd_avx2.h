@@ -48,10 +48,6 @@ static inline uint16_t half_bits(float value) {
 static inline vf vf_load_half(const uint16_t *p) {
     return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
-static inline vf vf_load_half_twice(const uint16_t *p) {
-    __m128i four = _mm_loadl_epi64((const __m128i *)p);
-    return (vf)_mm256_cvtph_ps(_mm_unpacklo_epi16(four, four));
-}
 static inline void vf_store_half(uint16_t *p, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -59,18 +55,19 @@ static inline vf vf_load_int8(const int8_t *p) {
     return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 
-/* Scales lie in memory: the ports that could move them between lanes are what the int8 products wait for. */
+/* Scales lie in memory in pairs: the ports that could move them between lanes are what the int8 products wait for. */
 typedef struct {
-    float lane[LANES];
+    float pairs[2 * LANES]; /* of blocks 0, 1, 4, 5, 2, 3, 6, 7 */
 } step_scales;
-static inline step_scales keep_scales(vf scales) {
-    step_scales kept;
-    memcpy(kept.lane, &scales, sizeof kept);
-    return kept;
+static inline void keep_scales(step_scales *kept, vf low, vf high) {
+    _mm256_storeu_ps(kept->pairs, _mm256_unpacklo_ps((__m256)low, (__m256)high));
+    _mm256_storeu_ps(kept->pairs + LANES, _mm256_unpackhi_ps((__m256)low, (__m256)high));
 }
 static inline vf scale_step(const step_scales *scales, int step) {
-    __m128 low = _mm_broadcast_ss(scales->lane + 2 * step), high = _mm_broadcast_ss(scales->lane + 2 * step + 1);
-    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+    double pair;
+    int place = (step & 1) | (step & 4) >> 1 | (step & 2) << 1;
+    memcpy(&pair, scales->pairs + 2 * place, sizeof pair);
+    return (vf)_mm256_permutevar_ps(_mm256_castpd_ps(_mm256_set1_pd(pair)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 

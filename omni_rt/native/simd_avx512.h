@@ -55,10 +55,6 @@ static inline vf vf_load_half(const uint16_t *p) {
 static inline void vf_store_half(uint16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
 }
-static inline vf vf_load_half_twice(const uint16_t *p) {
-    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return (vf)_mm512_cvtph_ps(_mm256_or_si256(wide, _mm256_slli_epi32(wide, 16)));
-}
 #define PARTS_BY_MASK
 static inline __mmask16 first_lanes(int64_t count) { return (__mmask16)((1u << count) - 1); }
 static inline vf vf_load_part(const float *p, int64_t count) {
@@ -78,16 +74,18 @@ static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m512i moved = _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi32((int)0x80808080));
     return (vi)_mm512_dpbusd_epi32((__m512i)start, moved, _mm512_loadu_si512(x));
 }
-typedef vf step_scales;
-static inline step_scales keep_scales(vf scales) { return scales; }
+typedef struct {
+    vf low, high;
+} step_scales;
+static inline void keep_scales(step_scales *kept, vf low, vf high) { *kept = (step_scales){low, high}; }
 static inline vf scale_step(const step_scales *scales, int step) {
-    const vi quarters = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-    return (vf)_mm512_permutexvar_ps((__m512i)(quarters + vi_set(4 * step)), (__m512)*scales);
+    const vi quarters = {0, 0, 0, 0, 16, 16, 16, 16, 1, 1, 1, 1, 17, 17, 17, 17}; /* from 16 on they are those of `high` */
+    return (vf)_mm512_permutex2var_ps((__m512)scales->low, (__m512i)(quarters + vi_set(2 * step)), (__m512)scales->high);
 }
 static inline vi correction_step(const int32_t *corrections, int step) {
     const vi quarters = {0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0};
-    __m512i all = _mm512_loadu_si512(corrections);
-    return (vi)_mm512_maskz_permutexvar_epi32(0x1111, (__m512i)(quarters + vi_set(4 * step)), all);
+    __m512i all = _mm512_loadu_si512(corrections + 4 * step);
+    return (vi)_mm512_maskz_permutexvar_epi32(0x1111, (__m512i)quarters, all);
 }
 static inline vw vw_load(const int8_t *p) { return _mm512_loadu_si512(p); }
 static inline vi dot4(vi sum, vw w, int32_t x) {

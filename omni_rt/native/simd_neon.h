@@ -40,10 +40,6 @@ static inline uint16_t half_bits(float value) {
     return bits;
 }
 static inline vf vf_load_half(const uint16_t *p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-static inline vf vf_load_half_twice(const uint16_t *p) {
-    uint16_t halves[4] = {p[0], p[0], p[1], p[1]};
-    return vf_load_half(halves);
-}
 static inline void vf_store_half(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)x))); }
 static inline vf vf_load_int8(const int8_t *p) {
     int32_t four;
@@ -52,14 +48,15 @@ static inline vf vf_load_int8(const int8_t *p) {
     return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 }
 typedef struct {
-    float lane[LANES];
+    float low[LANES], high[LANES];
 } step_scales;
-static inline step_scales keep_scales(vf scales) {
-    step_scales kept;
-    memcpy(kept.lane, &scales, sizeof kept);
-    return kept;
+static inline void keep_scales(step_scales *kept, vf low, vf high) {
+    memcpy(kept->low, &low, sizeof low);
+    memcpy(kept->high, &high, sizeof high);
 }
-static inline vf scale_step(const step_scales *scales, int step) { return vf_set(scales->lane[step]); }
+static inline vf scale_step(const step_scales *scales, int step) {
+    return vf_set(step % 2 ? scales->high[step / 2] : scales->low[step / 2]);
+}
 static inline vw vw_load(const int8_t *p) { return vld1q_s8(p); }
 
 static inline vi dot16(vi sum, int8x16_t w, int8x16_t x) {

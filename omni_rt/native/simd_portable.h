@@ -67,10 +67,6 @@ static inline uint16_t half_bits(float value) {
 static inline vf vf_load_half(const uint16_t *p) {
     return (vf){half_value(p[0]), half_value(p[1]), half_value(p[2]), half_value(p[3])};
 }
-static inline vf vf_load_half_twice(const uint16_t *p) {
-    float first = half_value(p[0]), second = half_value(p[1]);
-    return (vf){first, first, second, second};
-}
 static inline void vf_store_half(uint16_t *p, vf x) {
     for (int i = 0; i < LANES; i++)
         p[i] = half_bits(x[i]);
@@ -89,14 +85,15 @@ static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     return start;
 }
 typedef struct {
-    float lane[LANES];
+    float low[LANES], high[LANES];
 } step_scales;
-static inline step_scales keep_scales(vf scales) {
-    step_scales kept;
-    memcpy(kept.lane, &scales, sizeof kept);
-    return kept;
+static inline void keep_scales(step_scales *kept, vf low, vf high) {
+    memcpy(kept->low, &low, sizeof low);
+    memcpy(kept->high, &high, sizeof high);
 }
-static inline vf scale_step(const step_scales *scales, int step) { return vf_set(scales->lane[step]); }
+static inline vf scale_step(const step_scales *scales, int step) {
+    return vf_set(step % 2 ? scales->high[step / 2] : scales->low[step / 2]);
+}
 
 static inline vw vw_load(const int8_t *p) {
     vw w;

@@ -86,7 +86,7 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
             groups += CHUNK * DOT_PANEL;
             for (int i = 0; i < count; i++)
                 for (int v = 0; v < DOT_TILE_VECTORS; v++) {
-                    vf scale = vf_set(x[i].scales[c]), sum = vf_from_int(whole[i][v]);
+                    vf scale = vf_set(x[i].scales[half][b]), sum = vf_from_int(whole[i][v]);
                     block[i][v] = half ? vf_fma(sum, scale, block[i][v]) : sum * scale;
                 }
         }
