@@ -4,7 +4,8 @@
 // work: workgroup (j, t) computes y[t, j * rows ..], rows = TURNS * (WG / TEAM / A): each team of lanes serves one slot and
 //   multiplies its expert's part of TURNS rows, whose weights are under way while h is rounded.
 //   A * I up to MOST, A * TEAM to WG
-// tune: TEAM lanes share a row of an expert, up to 96 * TEAM long; TURNS rows are multiplied by each team
+// tune: TEAM lanes share a row of an expert, a multiple of 64 and up to 96 * TEAM long, whose scales linked ones load once
+//   and shuffle; TURNS rows are multiplied by each team
 // lib: int8_row, linked_sum
 
 struct Params { N: u32, I: u32, A: u32 }
@@ -20,12 +21,14 @@ struct Params { N: u32, I: u32, A: u32 }
 
 const WG: u32 = 512u; // tune
 const TEAM: u32 = 8u; // tune
-const TURNS: u32 = 2u; // tune
+const TURNS: u32 = 1u; // tune
 const MOST: u32 = 6144u;
 const CHUNKS: u32 = 6u; // of 16 values, per lane and row
 const TEAMS: u32 = WG / TEAM;
 const JOINED: u32 = min(LINKED, TEAM); // lanes whose sums need no workgroup memory
 const PARTS: u32 = TEAM / JOINED;
+const STEP: u32 = 1u + 3u * min(LINKED / TEAM, 1u); // chunks per word of scales that a lane loads
+const WORDS: u32 = (CHUNKS + STEP - 1u) / STEP;
 const SLOTS: u32 = 8u; // whose sums are read at once
 
 var<workgroup> team_parts: array<f32, TURNS * WG / 4u>;
@@ -45,6 +48,7 @@ fn quotient(i: u32, each: u32) -> u32 {
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
+  @builtin(subgroup_invocation_id) place: u32,
 ) {
   t = group.y;
   let at_once = quotient(TEAMS, params.A); // rows; neighbouring teams serve one slot, and read the same activations
@@ -55,19 +59,20 @@ fn main(
   let row_of_team = team - served * at_once;
   let first = group.x * at_once * TURNS;
   let chunks = params.I / 16u;
-  let place = t * params.A + slot;
-  let expert = u32(experts[place]);
-  let weight = weights[place];
+  let choice = t * params.A + slot;
+  let expert = u32(experts[choice]);
+  let weight = weights[choice];
   let own = first + lane; // the row that this lane finishes, if any
   let residual = r[t * params.N + min(own, params.N - 1u)];
   var quants: array<array<vec4<u32>, CHUNKS>, TURNS>;
-  var scales: array<array<u32, CHUNKS>, TURNS>;
+  var scales: array<array<u32, WORDS>, TURNS>;
   for (var turn = 0u; turn < TURNS; turn++) {
     let row = (expert * params.N + min(first + turn * at_once + row_of_team, params.N - 1u)) * chunks;
     for (var c = 0u; c < CHUNKS; c++) {
-      let chunk = row + min(c * TEAM + member, chunks - 1u);
-      quants[turn][c] = w_q[chunk];
-      scales[turn][c] = w_d[chunk / 4u] >> (chunk * 8u & 16u);
+      quants[turn][c] = w_q[row + min(c * TEAM + member, chunks - 1u)];
+    }
+    for (var k = 0u; k < WORDS; k++) {
+      scales[turn][k] = w_d[(row + min(STEP * (k * TEAM + member), chunks - 1u)) / 4u];
     }
   }
   take_row(params.A * params.I, lane);
@@ -85,7 +90,11 @@ fn main(
       sum += dot4I8Packed(four.y, words.y);
       sum += dot4I8Packed(four.z, words.z);
       sum += dot4I8Packed(four.w, words.w);
-      totals[turn] += f32(sum) * scale * unpack2x16float(scales[turn][c]).x;
+      var both = scales[turn][c / STEP];
+      if (STEP > 1u) {
+        both = subgroupShuffle(both, place - member + c % STEP * (TEAM / STEP) + member / STEP);
+      }
+      totals[turn] += f32(sum) * scale * unpack2x16float(both >> (member * 8u & 16u)).x;
     }
   }
   for (var turn = 0u; turn < TURNS; turn++) {
@@ -102,8 +111,8 @@ fn main(
     for (var a = 0u; a < params.A; a += SLOTS) {
       for (var n = 0u; n < SLOTS * PARTS; n++) {
         let other = a + n / PARTS;
-        let place = (start + min(other, params.A - 1u) * at_once) * PARTS + n % PARTS;
-        sum += select(0.0, 1.0, other < params.A) * team_parts[place];
+        let part = (start + min(other, params.A - 1u) * at_once) * PARTS + n % PARTS;
+        sum += select(0.0, 1.0, other < params.A) * team_parts[part];
       }
     }
     y[t * params.N + own] = sum;

@@ -38,10 +38,11 @@ fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
+  @builtin(subgroup_invocation_id) place: u32,
 ) {
   let first = (group.y * groups.x + group.x) * ITEMS * TEAMS;
   load_item(min(first + lane / TEAM, params.row_count - 1u), params.K, lane);
   take_row(params.K, lane);
   round_row(lane);
-  int8_products(first, params.row_count, params.K, lane);
+  int8_products(first, params.row_count, params.K, lane, place);
 }

@@ -86,6 +86,7 @@ fn exponentials(values: vec4<i32>, largest: f32) -> vec4<f32> {
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
+  @builtin(subgroup_invocation_id) place: u32,
 ) {
   t = group.z;
   slot = group.y;
@@ -119,5 +120,5 @@ fn main(
     }
   }
   round_normed_row(lane);
-  int8_products(first, params.I, params.K, lane);
+  int8_products(first, params.I, params.K, lane, place);
 }

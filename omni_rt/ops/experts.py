@@ -10,9 +10,8 @@ import numpy as np
 from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
 from omni_rt.ops.elementwise import silu_mul
 from omni_rt.ops.grids import GRID_LIMIT, Grid, per_column
-from omni_rt.ops.int8 import LONGEST, int8_natives
+from omni_rt.ops.int8 import LONGEST, ROW_STEP, int8_natives
 from omni_rt.ops.matmul import VECTOR
-from omni_rt.tensor import BLOCK
 
 MOST_CHOSEN = 64
 """Experts per row that the routing kernel can choose at most."""
@@ -29,7 +28,7 @@ TEAMS_OF_SLOTS = (4, 8, 16, 32)
 """Lanes that share a row of one expert in the int8 kernel of `expert_down`, by its length."""
 
 LEAST_LANES = 256
-DOWN_LANES = ((512, 2), (LEAST_LANES, 2), (LEAST_LANES, 4), (512, 1))
+DOWN_LANES = ((512, 1), (LEAST_LANES, 2), (LEAST_LANES, 4), (512, 2))
 """Lanes of a workgroup of that kernel, and rows that each team multiplies: those of a GPU's workgroups should be all
 under way at once, and few workgroups round the hidden values anew."""
 
@@ -62,7 +61,7 @@ def _int8_down_kernels() -> list[Kernel]:
     for shorter, team in zip((0, *TEAMS_OF_SLOTS), TEAMS_OF_SLOTS, strict=False):
 
         def when(c: Call, shorter: int = 96 * shorter, team: int = team) -> bool:
-            fits = LONGEST[-1] >= c.A * c.I and c.A * team <= LEAST_LANES and c.I % BLOCK == 0
+            fits = LONGEST[-1] >= c.A * c.I and c.A * team <= LEAST_LANES and c.I % ROW_STEP == 0
             return c.T <= FEW_ROWS and shorter < c.I <= 96 * team and fits
 
         def grid(c: Call, v: Mapping[str, int]) -> tuple[int, int, int]:
@@ -155,8 +154,8 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
     natives=int8_natives("expert_down", "T", "E", "A", "I", "N"),
     domain=(
         *({"T": 1, "E": 2, "A": 2, "I": 96 * team, "N": 37} for team in TEAMS_OF_SLOTS),
-        {"T": 1, "E": 8, "A": 8, "I": 416, "N": 6},
-        {"T": 2, "E": 40, "A": 30, "I": 160, "N": 9},
+        {"T": 1, "E": 8, "A": 8, "I": 448, "N": 6},
+        {"T": 2, "E": 40, "A": 30, "I": 192, "N": 9},
         {"T": 5, "E": 3, "A": 1, "I": 32, "N": 33},
         {"T": 2, "E": 5, "A": 2, "I": 96, "N": 7},
         {"T": 70, "E": 9, "A": 3, "I": 64, "N": 35},

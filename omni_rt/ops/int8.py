@@ -14,6 +14,9 @@ LONGEST = (1024, 2048, 3072, 4096, 6144)
 
 LONGEST_GATED = (1024, 2048, 3072, 4096)
 
+ROW_STEP = 2 * BLOCK
+"""What the length of a row is a multiple of: its scales are whole words of two."""
+
 GATED_ROUNDING = Tolerance(nmse=4e-3, peak=0.2)
 """As INT8_ROUNDING, but far below 0 silu(v) falls as exp(v): it multiplies the relative error of v by |v|."""
 
@@ -48,7 +51,7 @@ def int8_kernels(
     for shorter, longest in zip((0, *lengths), lengths, strict=False):
 
         def when(c: Call, shorter: int = shorter, longest: int = longest) -> bool:
-            return shorter < length(c) <= longest and length(c) % BLOCK == 0 and takes(c)
+            return shorter < length(c) <= longest and length(c) % ROW_STEP == 0 and takes(c)
 
         variants = [{"WG": 256, "TEAM": 32, "ITEMS": n, "MOST": longest} for n in turns]
         if longest <= LONGEST_OF_HALF_TEAMS:
@@ -81,12 +84,12 @@ def int8_calls(length: str, items: str, gated: bool = False, **dims: Any) -> lis
     `length` and `items` name the extents of the row that is rounded and of the results, `dims` are the others.
     """
     lengths = LONGEST_GATED if gated else LONGEST
-    return [dims | {length: shorter + BLOCK, items: 37} for shorter in (0, *lengths[:-1])]
+    return [dims | {length: shorter + ROW_STEP, items: 37} for shorter in (0, *lengths[:-1])]
 
 
 def in_int8(x: Tensor, w: Tensor) -> bool:
     """Say whether one row x meets q8_0 weights on a GPU that may round it to int8."""
     device = x.device
     able = device.kind == "wgpu" and device.activations == "q8" and "subgroup" in device.features
-    fits = x.shape[-1] % BLOCK == 0 and x.shape[-1] <= LONGEST_GATED[-1] and not w.parts
+    fits = x.shape[-1] % ROW_STEP == 0 and x.shape[-1] <= LONGEST_GATED[-1] and not w.parts
     return able and fits and w.dtype == "q8_0" and x.shape[0] == 1

@@ -30,10 +30,10 @@ MOST_EXPERTS = 128
     ),
     domain=(
         *int8_calls("K", "I", gated=True, T=1, E=4, epsilon=1e-6, top=2, normalise=True),
-        {"T": 1, "K": 1056, "E": 8, "I": 37, "epsilon": 1e-6, "top": 8, "normalise": True},
-        {"T": 2, "K": 96, "E": 12, "I": 9, "epsilon": 1e-2, "top": 3, "normalise": False},
-        {"T": 1, "K": 32, "E": 128, "I": 5, "epsilon": 1e-6, "top": 8, "normalise": True},
-        {"T": 1, "K": 32, "E": 116, "I": 5, "epsilon": 1e-6, "top": 100, "normalise": False},
+        {"T": 1, "K": 1088, "E": 8, "I": 37, "epsilon": 1e-6, "top": 8, "normalise": True},
+        {"T": 2, "K": 192, "E": 12, "I": 9, "epsilon": 1e-2, "top": 3, "normalise": False},
+        {"T": 1, "K": 64, "E": 128, "I": 5, "epsilon": 1e-6, "top": 8, "normalise": True},
+        {"T": 1, "K": 64, "E": 116, "I": 5, "epsilon": 1e-6, "top": 100, "normalise": False},
     ),
     touched={"w": lambda c: c["T"] * c["top"] / c["E"]},
     bench=(
