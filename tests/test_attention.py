@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from omni_rt import ops
 from omni_rt.devices.device import Device
+from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.tensor import Tensor
 
 ONCE_PER_DEVICE = settings(max_examples=25)
@@ -169,3 +170,31 @@ def test_length_is_read_when_the_step_is_replayed(device: Device) -> None:
         np.testing.assert_allclose(device.read(step()), expected, atol=1e-5)
     assert device.read(length).tolist() == [7] and device.read(token).tolist() == [9]
     assert device.read(position).tolist() == [[6, 6, 6]]
+
+
+@pytest.mark.parametrize("parts", [1, 8])
+def test_a_step_without_subgroups_is_the_same_step(
+    gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    random = np.random.default_rng(0)
+    row, norm, table = (random.normal(size=shape).astype(np.float32) for shape in ((1, 512), 64, (1, 64)))
+    past = random.normal(size=(90, 1, 64)).astype(np.float32)
+
+    def step() -> tuple[np.ndarray, np.ndarray]:
+        cache = ring(gpu, 90, 1, 64, "f16")
+        for tensor in cache:
+            gpu.write(tensor, past)
+        norms = gpu.tensor(norm), gpu.tensor(norm)
+        y = ops.attend_appended(
+            gpu.tensor(row), norms, gpu.tensor(table), cache, length_of(gpu, 300), epsilon=1e-6, scale=0.1, parts=parts
+        )
+        return y.numpy(), cache[0].numpy()
+
+    fused = step()
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "features", gpu.features - {"subgroup"})
+        patch.setattr(gpu, "strict", True)
+        patch.setattr(gpu, "_plans", {})
+        plain = step()
+    for one, other in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=5e-3)  # fused, the newest key is used before it is rounded

@@ -134,7 +134,7 @@ class Pipelines:
         """Say whether a shader's variant keeps within the adapter's workgroup storage and invocations."""
         key = (name, tuple(sorted(variant.items())))
         if key not in self._asked:
-            source, _ = shader.specialise(shader.load_source(name), variant)
+            source, _ = shader.specialise(shader.load_source(name), variant, self._linked)
             self._asked[key] = (shader.workgroup_storage(source, variant), shader.invocations(source, variant))
         storage, invocations = self._asked[key]
         return storage <= self._storage and invocations <= self._invocations

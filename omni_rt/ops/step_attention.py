@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from omni_rt.ops.attention import attention
-from omni_rt.ops.contract import Call, Kernel, Tolerance, always, op
+from omni_rt.ops.contract import Call, Kernel, Tolerance, op
 from omni_rt.ops.grids import Grid
 from omni_rt.ops.position import norm_rope_append
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
@@ -22,32 +22,38 @@ F16 = {"cache_k": "f16", "cache_v": "f16"}
 EXPONENTIAL = Tolerance(nmse=1e-8, peak=2e-3)
 """Spikes make scores of hundreds, which float32 keeps to 1e-5: the exponential makes a share of a value of that."""
 
-PARTS = ((256, 1), (1024, 8), (1 << 31, 16))
+PARTS = ((256, 1), (512, 8), (1024, 16), (1 << 31, 32))
 """Runs that the visible positions are cut into, by how many there are at most. One run needs no second dispatch."""
 
 SHORT_CACHE = 32
 """Rows of a cache up to which a slot takes two keys at a time: more would be none."""
 
 
-def _kernels(shader: str, uniforms: tuple[str, ...], grid: Grid, choices: tuple[tuple[int, int], ...]) -> list[Kernel]:
-    """Return a kernel for each width of a head: for short caches, for an even number of heads per key head, for any.
+def _kernels(
+    shader: str, uniforms: tuple[str, ...], grid: Grid, choices: tuple[tuple[int, int, int], ...]
+) -> list[Kernel]:
+    """Return a kernel for each width of a head: for short caches, for four, two or one heads of a key head at a time.
 
-    `choices` are heads of a workgroup and keys that a slot takes at a time, the one to use by default first. Two heads
-    share what they read, but are half as many workgroups.
+    `choices` are heads of a workgroup, keys that a slot takes at a time and lanes, the one to use by default first.
+    Heads share what they read, but the more, the fewer workgroups.
     """
 
-    def kernel(wide: int, chosen: Sequence[tuple[int, int]], takes: Callable[[Call], bool]) -> Kernel:
+    def kernel(wide: int, chosen: Iterable[tuple[int, int, int]], takes: Callable[[Call], bool]) -> Kernel:
         def when(c: Call) -> bool:
             return c.T == 1 and c.D % 8 == 0 and 8 * wide - 64 < c.D <= 8 * wide and takes(c)
 
-        variants = tuple({"REPEAT": heads, "KEYS": keys, "WIDE": wide} for heads, keys in chosen)
-        return Kernel(shader, uniforms, grid, F16, when, variants)
+        fitting = dict.fromkeys((heads, min(keys, wide // heads), lanes) for heads, keys, lanes in chosen)
+        names = ("REPEAT", "KEYS", "LANES")
+        variants = tuple(dict(zip(names, choice, strict=True)) | {"WIDE": wide} for choice in fitting)
+        return Kernel(shader, uniforms, grid, F16, when, variants, needs=("subgroup",))
+
+    def of_heads(wide: int, most: int) -> Kernel:
+        return kernel(wide, [choice for choice in choices if choice[0] <= most], lambda c: c.H // c.G % most == 0)
 
     kernels = []
     for wide in (8, 16):
-        kernels.append(kernel(wide, ((1, 2), (1, 8)), lambda c: c.S <= SHORT_CACHE))
-        kernels.append(kernel(wide, choices, lambda c: c.H // c.G % 2 == 0))
-        kernels.append(kernel(wide, [choice for choice in choices if choice[0] == 1], always))
+        kernels.append(kernel(wide, ((1, 2, 256), (1, 8, 256)), lambda c: c.S <= SHORT_CACHE))
+        kernels += [of_heads(wide, most) for most in (4, 2, 1)]
     return kernels
 
 
@@ -94,7 +100,9 @@ BENCH = (
 @op(
     SIGNATURE + "y[T, H, D]",
     mutates=("cache_k", "cache_v"),
-    kernels=_kernels("append_attend_f16", UNIFORMS, lambda c, v: (c.H // v["REPEAT"], 1, 1), ((1, 8), (2, 4))),
+    kernels=_kernels(
+        "append_attend_f16", UNIFORMS, lambda c, v: (c.H // v["REPEAT"], 1, 1), ((1, 4, 256), (1, 8, 256), (2, 4, 256))
+    ),
     tolerance=EXPONENTIAL,
     domain=CALLS,
     example=_example,
@@ -126,7 +134,7 @@ def append_attend(
         "append_attend_parts_f16",
         (*UNIFORMS, "parts"),
         lambda c, v: (c.parts, c.H // v["REPEAT"], 1),
-        ((2, 4), (1, 8), (2, 8)),
+        ((4, 4, 256), (2, 4, 256), (1, 8, 256), (2, 8, 256)),
     ),
     tolerance=EXPONENTIAL,
     domain=[call | {"parts": 3} for call in CALLS],
@@ -175,7 +183,7 @@ def attend_appended(
     _, groups, width = keys.shape
     heads = qkv.shape[1] // width - 2 * groups
     fits = width % 8 == 0 and width <= 128
-    if qkv.device.kind == "wgpu" and len(qkv) == 1 and keys.dtype == "f16" and fits and not as_rows:
+    if "subgroup" in qkv.device.features and len(qkv) == 1 and keys.dtype == "f16" and fits and not as_rows:
         operands = (qkv, *norms, table, keys, values, length)
         rule: Any = {"H": heads, "epsilon": epsilon, "scale": scale, "window": window}
         if parts == 1:

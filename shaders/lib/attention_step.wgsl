@@ -1,69 +1,36 @@
 // attend_step: the queries of a decode step, heads head .. head + REPEAT of one key head, over the visible keys
-// first + part * run ..; by 256 lanes. The queries are one row of a fused projection, whose heads are normalised and rotated
-// on the way. So is the newest key, which nobody reads from the cache: the first heads of a key head write it there.
+// first + part * run .. . The queries are one row of a fused projection, whose heads are normalised and rotated on the way. So
+// is the newest key, which nobody reads from the cache: the first heads of a key head write it there.
 // WIDE lanes share a key and a value, eight elements of each to a lane. Such a slot takes every SLOTS-th key, KEYS of them
-// at a time, and its softmax is its own until the end: sums over its lanes are all that anyone waits for. What divides a
-// head by its root mean square is put off until then too.
-// The caller declares REPEAT, KEYS, WIDE; binds qkv, q_norm, k_norm, table (arrays of vec4), cache_k, cache_v (f16, eight
-// to a vec4<u32>), length; defines params (S, G, D, H, epsilon, scale, window; D a multiple of 8, up to 8 * WIDE),
-// store_sum(head, part, d, sum, total), store_stats(head, part, peak, total); and takes the libs step_row and visible.
+// at a time, and its softmax is its own until the end. Of the COUNT scores of a turn each lane knows one, that of its own
+// number: of key own_key for head own_head. To a lane key q is key own_key ^ q of the turn, and head k is head own_head ^ k:
+// lanes that exchange what they hold then name it by the same constants (lib/slot_lanes).
+// The caller declares REPEAT, KEYS, WIDE, LANES (REPEAT * KEYS up to WIDE, all powers of two); binds qkv, q_norm, k_norm,
+// table (arrays of vec4), cache_k, cache_v (f16, eight to a vec4<u32>), length; defines params (S, G, D, H, epsilon, scale,
+// window; D a multiple of 8, up to 8 * WIDE), store_sum(head, part, c, sum, total) of four elements from 4 c on,
+// store_stats(head, part, peak, total); and takes the libs linked_sum, slot_lanes, slot_merge, step_row, visible.
 
-const LANES: u32 = 256u;
 const SHORTEST_RUN: u32 = 64u;
 const SLOTS: u32 = LANES / WIDE;
+const COUNT: u32 = REPEAT * KEYS;
 const CHUNK: u32 = SLOTS * KEYS;
-const SQUARES: u32 = REPEAT * KEYS; // behind the products of all heads with all keys of a slot
-const NEWEST: u32 = SQUARES + REPEAT; // products with the newest key
-const KEY_SQUARES: u32 = NEWEST + REPEAT;
-const SUMS: u32 = KEY_SQUARES + 1u;
-const PITCH: u32 = WIDE + 1u; // one more, so that lanes which read different sums read different banks
-const END_PITCH: u32 = LANES + 4u; // the same in the end
-const FOUND: u32 = max(SLOTS * SUMS * PITCH, 8u * END_PITCH);
+// Loads of a turn are under way before the row is made, and before the next turn begins. With four heads that takes more
+// registers than two workgroups have on one processor of an H200, and costs more than it wins.
+const EARLY: u32 = 1u - min(REPEAT / 4u, 1u);
 
-var<workgroup> found: array<f32, FOUND>;
-var<workgroup> slot_sums: array<f32, SLOTS * SUMS>;
-var<workgroup> slot_stats: array<vec2<f32>, SLOTS * REPEAT>; // largest score, sum of weights
-
+var<private> query: array<Eight, REPEAT>;
 var<private> keys: array<vec4<u32>, KEYS>;
 var<private> values: array<vec4<u32>, KEYS>;
-var<private> peaks: array<f32, REPEAT>;
-var<private> totals: array<f32, REPEAT>;
 var<private> gathered: array<Eight, REPEAT>;
 
-// Goes on by one weighted value.
-fn gather(r: u32, share: f32, value: Eight) {
-  totals[r] += share;
-  gathered[r].low += share * value.low;
-  gathered[r].high += share * value.high;
-}
-
-// Merges what the slots gathered for a head, and stores it.
-fn finish(head: u32, r: u32, part: u32, lane: u32) {
-  for (var j = 0u; j < 4u; j++) {
-    found[j * END_PITCH + lane] = gathered[r].low[j];
-    found[(4u + j) * END_PITCH + lane] = gathered[r].high[j];
-  }
-  if (lane % WIDE == 0u) {
-    slot_stats[r * SLOTS + lane / WIDE] = vec2(peaks[r], totals[r]);
-  }
-  workgroupBarrier();
-  if (lane < params.D) {
-    var peak = -3.4e38;
-    for (var s = 0u; s < SLOTS; s++) {
-      peak = max(peak, slot_stats[r * SLOTS + s].x);
-    }
-    var sum = 0.0;
-    var total = 0.0;
-    for (var s = 0u; s < SLOTS; s++) {
-      let stats = slot_stats[r * SLOTS + s];
-      let share = exp(stats.x - peak);
-      sum += share * found[lane % 8u * END_PITCH + s * WIDE + lane / 8u];
-      total += share * stats.y;
-    }
-    store_sum(head + r, part, lane, sum, total);
-    if (lane == 0u) {
-      store_stats(head + r, part, select(0.0, peak, total > 0.0), total);
-    }
+// Loads the keys and values from key `done` of the run on, of which `old` are in the cache, from row `start` of it on.
+fn take_turn(done: u32, old: u32, start: u32, column: u32, lane: u32) {
+  let own_key = lane % COUNT / REPEAT;
+  for (var q = 0u; q < KEYS; q++) {
+    let key = min(done + (q ^ own_key) * SLOTS + lane / WIDE, max(old, 1u) - 1u);
+    let place = ring_row(start, key, params.S) * (params.G * params.D / 8u) + column;
+    keys[q] = cache_k[place];
+    values[q] = cache_v[place];
   }
 }
 
@@ -71,6 +38,8 @@ fn attend_step(part: u32, parts: u32, head: u32, lane: u32) {
   let shared_by = params.H / params.G;
   let slot = lane / WIDE;
   let member = lane % WIDE;
+  let own_head = member % REPEAT;
+  let own_key = member % COUNT / REPEAT;
   let end = u32(length[0]);
   let seen = visible_keys(end - 1u, end, params.S, 1u, params.window, 0u);
   let run = max((seen.y - seen.x + parts - 1u) / parts, SHORTEST_RUN);
@@ -79,71 +48,74 @@ fn attend_step(part: u32, parts: u32, head: u32, lane: u32) {
   let newest = first < stop && stop == seen.y;
   let old = stop - first - u32(newest); // keys of the run that are in the cache
   let column = head / shared_by * params.D / 8u + min(member, params.D / 8u - 1u);
-  make_query(head, head / shared_by, member);
-  for (var r = 0u; r < REPEAT; r++) {
-    peaks[r] = -3.4e38;
+  if (EARLY == 1u) {
+    take_turn(0u, old, first % params.S, column, lane);
   }
-
-  for (var done = 0u; done < stop - first; done += CHUNK) {
-    for (var n = 0u; n < KEYS; n++) {
-      let key = min(done + n * SLOTS + slot, max(old, 1u) - 1u);
-      let place = ring_row(first % params.S, key, params.S) * params.G * params.D / 8u + column;
-      keys[n] = cache_k[place];
-      values[n] = cache_v[place];
+  make_rows(head, head / shared_by, lane);
+  workgroupBarrier();
+  var peak = -3.4e38;
+  var total = 0.0; // of the weights that this lane knows
+  for (var k = 0u; k < REPEAT; k++) {
+    query[k] = row_part(own_head ^ k, member);
+    gathered[k] = Eight();
+  }
+  if (newest) {
+    let new_key = row_part(REPEAT, member);
+    let new_value = value_part(head / shared_by, member);
+    for (var p = 0u; p < COUNT; p++) {
+      products[p] = product(query[p % REPEAT], new_key);
     }
-    let own = slot * SUMS;
-    for (var n = 0u; n < KEYS; n++) {
-      let key = eight(keys[n]);
-      for (var r = 0u; r < REPEAT; r++) {
-        found[(own + r * KEYS + n) * PITCH + member] = product(query[r], key);
+    let score = sum_products(lane);
+    if (slot == 0u) {
+      peak = score;
+      total = select(0.0, 1.0, own_key == 0u);
+      for (var k = 0u; k < REPEAT; k++) {
+        gathered[k] = new_value;
       }
     }
-    if (done == 0u) {
-      for (var r = 0u; r < REPEAT; r++) {
-        found[(own + SQUARES + r) * PITCH + member] = squares[r];
-        found[(own + NEWEST + r) * PITCH + member] = product(query[r], new_key);
-      }
-      found[(own + KEY_SQUARES) * PITCH + member] = key_squares;
-    }
-    workgroupBarrier();
-    for (var v = member; v < select(SQUARES, SUMS, done == 0u); v += WIDE) {
-      var sum = 0.0;
-      for (var m = 0u; m < WIDE; m++) {
-        sum += found[(own + v) * PITCH + m];
-      }
-      slot_sums[own + v] = sum;
-    }
-    workgroupBarrier();
-    let key_factor = inverseSqrt(slot_sums[own + KEY_SQUARES] / f32(params.D) + params.epsilon);
-    let ends = newest && slot == 0u && done + CHUNK >= stop - first;
-    for (var r = 0u; r < REPEAT; r++) {
-      let factor = params.scale * inverseSqrt(slot_sums[own + SQUARES + r] / f32(params.D) + params.epsilon);
-      let score = select(-3.4e38, factor * key_factor * slot_sums[own + NEWEST + r], ends);
-      var peak = max(peaks[r], score);
-      var scores: array<f32, KEYS>;
-      for (var n = 0u; n < KEYS; n++) {
-        scores[n] = select(-3.4e38, factor * slot_sums[own + r * KEYS + n], done + n * SLOTS + slot < old);
-        peak = max(peak, scores[n]);
-      }
-      let fade = exp(peaks[r] - peak);
-      peaks[r] = peak;
-      totals[r] *= fade;
-      gathered[r].low *= fade;
-      gathered[r].high *= fade;
-      for (var n = 0u; n < KEYS; n++) {
-        gather(r, select(0.0, exp(scores[n] - peak), done + n * SLOTS + slot < old), eight(values[n]));
-      }
-      gather(r, select(0.0, exp(score - peak), ends), new_value);
-    }
-    if (ends && head % shared_by == 0u && member < params.D / 8u) {
+    if (slot == 0u && head % shared_by == 0u && member < params.D / 8u) {
       let place = (end - 1u) % params.S * params.G * params.D / 8u + column;
-      cache_k[place] = packed(Eight(key_factor * new_key.low, key_factor * new_key.high));
+      cache_k[place] = packed(new_key);
       cache_v[place] = packed(new_value);
     }
   }
-  finish(head, 0u, part, lane);
-  if (REPEAT > 1u) {
-    workgroupBarrier();
-    finish(head, REPEAT - 1u, part, lane);
+
+  for (var done = 0u; done < old; done += CHUNK) {
+    if (EARLY == 0u) {
+      take_turn(done, old, first % params.S, column, lane);
+    }
+    for (var q = 0u; q < KEYS; q++) {
+      let key = eight(keys[q]);
+      for (var k = 0u; k < REPEAT; k++) {
+        products[q * REPEAT + k] = product(query[k], key);
+      }
+    }
+    let shown = done + own_key * SLOTS + slot < old;
+    let score = select(-3.4e38, sum_products(lane), shown);
+    let largest = max_over_keys(max(peak, score), lane);
+    let fade = exp(peak - largest);
+    let weight = select(0.0, exp(score - largest), shown);
+    peak = largest;
+    total = total * fade + weight;
+    tell(FADE, fade, lane);
+    tell(WEIGHT, weight, lane);
+    listen();
+    for (var k = 0u; k < REPEAT; k++) {
+      let factor = hear(FADE, fade, k, lane);
+      gathered[k].low *= factor;
+      gathered[k].high *= factor;
+    }
+    for (var q = 0u; q < KEYS; q++) {
+      let value = eight(values[q]);
+      for (var k = 0u; k < REPEAT; k++) {
+        let share = hear(WEIGHT, weight, q * REPEAT + k, lane);
+        gathered[k].low += share * value.low;
+        gathered[k].high += share * value.high;
+      }
+    }
+    if (EARLY == 1u && done + CHUNK < old) {
+      take_turn(done + CHUNK, old, first % params.S, column, lane);
+    }
   }
+  merge_slots(head, part, lane, peak, total);
 }

@@ -1,14 +1,10 @@
-// make_query: a lane's eight elements of what attend_step needs from its row: REPEAT query heads and the newest key,
-// normalised and rotated but not yet divided by their root mean squares, the sums of the squares for these, and the newest
-// value. The caller is lib/attention_step.
+// make_rows, row_part, value_part: what attend_step needs from its row: REPEAT query heads, normalised, rotated and scaled, the
+// newest key, normalised and rotated, and the newest value. Each of the first slots makes a head for all.
+// The caller is lib/attention_step; it takes the lib slot_lanes.
 
 struct Eight { low: vec4<f32>, high: vec4<f32> }
 
-var<private> query: array<Eight, REPEAT>;
-var<private> squares: array<f32, REPEAT>;
-var<private> new_key: Eight;
-var<private> key_squares: f32;
-var<private> new_value: Eight;
+var<workgroup> rows: array<vec4<f32>, (REPEAT + 1u) * 2u * WIDE>; // the queries, then the key: low halves of all parts, then high
 
 fn eight(words: vec4<u32>) -> Eight {
   return Eight(
@@ -27,47 +23,48 @@ fn product(a: Eight, b: Eight) -> f32 {
 }
 
 // Elements 4 c .. of a head that begins at vector `start`, times its norm's.
-fn scaled_key(start: u32, c: u32) -> vec4<f32> {
-  return qkv[start + c] * k_norm[c];
+fn scaled(start: u32, c: u32, is_key: bool) -> vec4<f32> {
+  return qkv[start + c] * select(q_norm[c], k_norm[c], is_key);
 }
 
-fn scaled_query(start: u32, c: u32) -> vec4<f32> {
-  return qkv[start + c] * q_norm[c];
+fn rotated(start: u32, c: u32, is_key: bool) -> vec4<f32> {
+  let half = params.D / 8u; // in the table: cosines, then sines
+  let cosine = table[c % half];
+  let sine = table[half + c % half];
+  if (c < half) {
+    return scaled(start, c, is_key) * cosine - scaled(start, c + half, is_key) * sine;
+  }
+  return scaled(start, c, is_key) * cosine + scaled(start, c - half, is_key) * sine;
 }
 
-fn squares_at(place: u32) -> f32 {
-  return dot(qkv[place], qkv[place]) + dot(qkv[place + 1u], qkv[place + 1u]);
-}
-
-// Lanes beyond the head hold zeros.
-fn make_query(head: u32, key_head: u32, member: u32) {
+// The caller waits before it takes parts. Those beyond the head are zeros.
+fn make_rows(head: u32, key_head: u32, lane: u32) {
+  let r = lane / WIDE;
+  let member = lane % WIDE;
+  let is_key = r == REPEAT;
   let width = params.D / 4u;
-  let within = select(0.0, 1.0, 2u * member < width);
   let c = 2u * min(member, width / 2u - 1u);
-  let half = width / 2u; // in the table: cosines, then sines
-  let key_start = (params.H + key_head) * width;
-  let value_place = key_start + params.G * width + c;
-  new_value = Eight(qkv[value_place], qkv[value_place + 1u]);
-  var cosine: array<vec4<f32>, 2>;
-  var sine: array<vec4<f32>, 2>;
-  var partner: array<u32, 2>;
-  for (var j = 0u; j < 2u; j++) {
-    let first_half = c + j < half;
-    partner[j] = select(c + j - half, c + j + half, first_half);
-    cosine[j] = within * table[(c + j) % half];
-    sine[j] = within * select(1.0, -1.0, first_half) * table[half + (c + j) % half];
+  let within = select(0.0, 1.0, 2u * member < width);
+  var part = Eight();
+  var squares = 0.0;
+  if (r <= REPEAT) {
+    let start = select(head + r, params.H + key_head, is_key) * width;
+    squares = within * (dot(qkv[start + c], qkv[start + c]) + dot(qkv[start + c + 1u], qkv[start + c + 1u]));
+    part = Eight(rotated(start, c, is_key), rotated(start, c + 1u, is_key));
   }
-  for (var r = 0u; r < REPEAT; r++) {
-    let start = (head + r) * width;
-    squares[r] = within * squares_at(start + c);
-    query[r] = Eight(
-      scaled_query(start, c) * cosine[0] + scaled_query(start, partner[0]) * sine[0],
-      scaled_query(start, c + 1u) * cosine[1] + scaled_query(start, partner[1]) * sine[1],
-    );
+  let square = add_across(squares, 1u, WIDE, lane);
+  if (r <= REPEAT) {
+    let factor = within * select(params.scale, 1.0, is_key) * inverseSqrt(square / f32(params.D) + params.epsilon);
+    rows[2u * r * WIDE + member] = factor * part.low;
+    rows[(2u * r + 1u) * WIDE + member] = factor * part.high;
   }
-  key_squares = within * squares_at(key_start + c);
-  new_key = Eight(
-    scaled_key(key_start, c) * cosine[0] + scaled_key(key_start, partner[0]) * sine[0],
-    scaled_key(key_start, c + 1u) * cosine[1] + scaled_key(key_start, partner[1]) * sine[1],
-  );
+}
+
+fn row_part(r: u32, member: u32) -> Eight {
+  return Eight(rows[2u * r * WIDE + member], rows[(2u * r + 1u) * WIDE + member]);
+}
+
+fn value_part(key_head: u32, member: u32) -> Eight {
+  let place = (params.H + params.G + key_head) * params.D / 4u + 2u * min(member, params.D / 8u - 1u);
+  return Eight(qkv[place], qkv[place + 1u]);
 }
