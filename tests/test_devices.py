@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from omni_rt import DeviceError, OutOfMemoryError, ops
-from omni_rt.devices import open_device, readback, upload
+from omni_rt.devices import open_device, pipelines, readback, upload
 from omni_rt.devices.device import Device
 from omni_rt.devices.pipelines import binding_kinds
 from omni_rt.devices.webgpu import WebGpuDevice
@@ -290,6 +290,22 @@ def test_a_kernel_that_does_not_compile_is_an_error_and_not_the_end(
             with pytest.raises(DeviceError, match=r"the shader add \{\} does not compile on wgpu .*: division by zero"):
                 y.numpy()
     np.testing.assert_array_equal(ops.add(x, x).numpy(), 2)
+
+
+def test_a_driver_that_does_not_compile_is_an_error(gpu: WebGpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = gpu.tensor(np.ones((2, 4), np.float32))
+    done = threading.Event()
+    create = gpu.pipelines._create_module
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.pipelines, "_pipelines", {})
+        patch.setattr(gpu, "_plans", {})
+        patch.setattr(gpu.pipelines, "_create_module", lambda name, source: done.wait(60) and create(name, source))
+        patch.setattr(pipelines, "DEADLINE", 0.05)
+        y = ops.add(x, x)
+        with pytest.raises(DeviceError, match=r"the driver has not compiled the shader add for .* s: it hangs"):
+            y.numpy()
+    done.set()
+    np.testing.assert_array_equal(ops.add(x, x).numpy(), 2, "the device works on")
 
 
 def test_more_workgroup_storage_than_the_adapter_has_is_refused(gpu: WebGpuDevice) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_rt.devices import shader
 from omni_rt.devices.memory import ALIGNMENT, Span, round_up
+from omni_rt.devices.readback import DEADLINE
 from omni_rt.errors import DeviceError
 from omni_rt.tensor import plane_bytes
 
@@ -54,17 +55,22 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
 class Pipeline:
     """A pipeline that is being compiled, or is."""
 
-    def __init__(self, compiled: Future[Any]) -> None:
+    def __init__(self, name: str, compiled: Future[Any]) -> None:
+        self._name = name
         self._compiled = compiled
 
     @cached_property
     def _internal(self) -> Any:
-        """The C library's handle, waited for. Raises DeviceError when the shader does not compile."""
-        return self._compiled.result()._internal
+        """The C library's handle, waited for."""
+        return self.wait()._internal
 
-    def wait(self) -> None:
-        """Wait until it is compiled. Raises DeviceError when the shader does not compile."""
-        self._compiled.result()
+    def wait(self) -> Any:
+        """Return what was compiled. Raises DeviceError when the shader does not compile, or not within the deadline."""
+        try:
+            return self._compiled.result(DEADLINE)
+        except TimeoutError as error:
+            waited = f"the driver has not compiled the shader {self._name} for {DEADLINE:.0f} s"
+            raise DeviceError(f"{waited}: it hangs or is overloaded") from error
 
 
 class Pipelines:
@@ -110,7 +116,7 @@ class Pipelines:
                 ]
             )
             compiled = self._compilers.submit(self._compile, name, variant, source, overrides, layout)
-            self._pipelines[key] = (Pipeline(compiled), layout)
+            self._pipelines[key] = (Pipeline(name, compiled), layout)
         return self._pipelines[key]
 
     def _compile(
