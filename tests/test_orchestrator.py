@@ -154,33 +154,38 @@ def test_closing_a_stream_cancels_and_the_next_call_is_unharmed(omni: OmniOrches
     assert omni.chat(messages, max_new_tokens=6, sampling=Sampling()).token_ids == expected
 
 
-def test_speech_that_never_ends_is_cut_and_flagged(omni: OmniOrchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def endless(omni: OmniOrchestrator, monkeypatch: pytest.MonkeyPatch) -> OmniOrchestrator:
+    """The model, kept from ending its speech by itself."""
     talker = omni._components.talker
-    assert talker is not None and omni.code2wav is not None
-    endless = talker._suppressed.copy()
-    endless[talker.stop_id] = SUPPRESSED
+    assert talker is not None
+    suppressed = talker._suppressed.copy()
+    suppressed[talker.stop_id] = SUPPRESSED
+    monkeypatch.setattr(talker, "_suppressed", suppressed)
+    return omni
 
+
+def test_speech_that_never_ends_is_cut_and_flagged(endless: OmniOrchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
     def hasty(self: Guard, tokens: int, rate: float) -> None:
         self.expected_frames, self.most_frames = 6, 12
 
     monkeypatch.setattr(Guard, "__init__", hasty)
-    monkeypatch.setattr(talker, "_suppressed", endless)
-    speech = done_of(omni.read("hello", seed=0))
+    speech = done_of(endless.read("hello", seed=0))
     frames = speech.codes.shape[1]  # what was heard before it was noticed is kept
-    assert speech.finish_reason == "runaway" and 6 <= frames < 12
-    assert len(speech.audio) == omni.code2wav.config.samples(frames)
+    assert speech.finish_reason == "runaway" and 6 <= frames < 12 and endless.code2wav is not None
+    assert len(speech.audio) == endless.code2wav.config.samples(frames)
 
 
-def test_a_long_text_is_read_piece_by_piece_without_a_seam(omni: OmniOrchestrator) -> None:
+def test_a_long_text_is_read_piece_by_piece_without_a_seam(endless: OmniOrchestrator) -> None:
     """It may be longer than the context; each piece is what it would be alone, and the waveform goes on."""
     text = "A sentence, with clauses; and more. " * 20
     pieces = cut(text)
-    assert len(pieces) == 3 and len(omni.processor.tokenizer.encode(text)) > omni._components.thinker.cache.rows
-    alone = [done_of(omni.read(piece, max_frames=3, sampling=Sampling(), seed=1)) for piece in pieces]
-    whole = done_of(omni.read(text, max_frames=3, sampling=Sampling(), seed=1))
+    assert len(pieces) == 3 and len(endless.processor.tokenizer.encode(text)) > endless._components.thinker.cache.rows
+    alone = [done_of(endless.read(piece, max_frames=3, sampling=Sampling(), seed=1)) for piece in pieces]
+    whole = done_of(endless.read(text, max_frames=3, sampling=Sampling(), seed=1))
     np.testing.assert_array_equal(whole.codes, np.concatenate([speech.codes for speech in alone], axis=1))
-    assert omni.code2wav is not None and whole.finish_reason == "length"
-    assert_close(omni.code2wav(whole.codes).waveform, whole.audio, 1e-5)
+    assert endless.code2wav is not None and whole.finish_reason == "length"
+    assert_close(endless.code2wav(whole.codes).waveform, whole.audio, 1e-5)
 
 
 def done_of(events: Iterator[AudioChunk | Done]) -> Speech:
@@ -191,11 +196,11 @@ def done_of(events: Iterator[AudioChunk | Done]) -> Speech:
 
 
 @pytest.mark.parametrize("frames", [2, 3])
-def test_the_last_frame_is_heard_alone_or_among_others(omni: OmniOrchestrator, frames: int) -> None:
+def test_the_last_frame_is_heard_alone_or_among_others(endless: OmniOrchestrator, frames: int) -> None:
     """Pieces have one frame, then two: of two frames the second is left for the end, of three none."""
-    speech = done_of(omni.read("hello", max_frames=frames, sampling=Sampling(), seed=0))
-    assert speech.codes.shape[1] == frames and omni.code2wav is not None
-    assert len(speech.audio) == omni.code2wav.config.samples(frames)
+    speech = done_of(endless.read("hello", max_frames=frames, sampling=Sampling(), seed=0))
+    assert speech.codes.shape[1] == frames and endless.code2wav is not None
+    assert len(speech.audio) == endless.code2wav.config.samples(frames)
 
 
 def test_an_unknown_voice_lists_the_known_ones(omni: OmniOrchestrator, reference: Reference) -> None:

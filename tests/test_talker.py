@@ -149,8 +149,9 @@ def test_a_recorded_prompt_reads_its_own_rows_alone(
         inputs = np.random.default_rng(count).normal(size=(count, talker.width)).astype(np.float32)
         positions = np.broadcast_to(np.arange(count, dtype=np.float32), (3, count))
         session = TalkerSession(
-            talker, inputs, positions, pad=inputs[0], sampling=GREEDY, predictor_sampling=GREEDY, max_frames=3
-        )
+            talker, inputs, positions, pad=inputs[0], sampling=GREEDY, predictor_sampling=GREEDY,
+            min_frames=3, max_frames=3,
+        )  # fmt: skip
         session.finish_text()
         codes = [session.step() for _ in range(3)]
         assert session.logits is not None
