@@ -82,8 +82,15 @@ def test_decode_equals_prefill(thinker: Thinker, reference: Reference) -> None:
     assert_close(logits, reference["thinker.text.greedy_logits"], TOLERANCE)
 
 
-def test_a_reply_across_256_positions_leaves_the_cache_of_a_prefill(thinker: Thinker) -> None:
+NONE = -1
+"""A stop token that never comes."""
+
+
+def test_a_reply_across_256_positions_leaves_the_cache_of_a_prefill(
+    thinker: Thinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There a step is recorded anew, with its keys in runs: positions and places in the cache go on as before."""
+    monkeypatch.setattr(thinker, "stop_id", NONE)
     ids = np.random.default_rng(0).integers(0, 200, 250).tolist()
     inputs = ThinkerInputs(ids, np.stack([np.arange(250, dtype=np.float32)] * 3), 0.0)
     reply = list(thinker.generate(inputs, thinker.prefill(inputs), max_new_tokens=15, sampling=Sampling()))
@@ -151,6 +158,7 @@ def test_a_reply_ends_among_tokens_that_were_read_together(
     """At its stop token, or because another prompt takes the cache."""
     inputs = inputs_of(reference, "text")
     monkeypatch.setattr(thinker_module, "TOGETHER_SECONDS", 1e9)
+    monkeypatch.setattr(thinker, "stop_id", NONE)
 
     def reply() -> Iterator[int]:
         return thinker.generate(inputs, thinker.prefill(inputs), max_new_tokens=40, sampling=SAMPLED, seed=1)
