@@ -27,7 +27,7 @@ const MOST: u32 = 2048u; // tune
 const ROWS: u32 = 2u;
 const MOST_EXPERTS: u32 = 128u;
 const KEYS: u32 = MOST_EXPERTS / 4u / LINKED; // of a lane, by four: linked lanes hold all of them
-const NONE: i32 = -0x80000000; // a key struck out, below all others
+const NONE: i32 = -0x80000000; // a key struck out, below all others; also the bits of -0
 
 var<private> slot: u32;
 var<private> expert: u32;
@@ -43,15 +43,15 @@ fn finish(item: u32, totals: array<f32, ROWS>) {
   h[(t * params.top + slot) * params.I + item] = gate * sigmoid(gate) * totals[1] * scale;
 }
 
-// Whole numbers in the order of the logits, -0 equal to 0; applied twice it leads back.
+// Whole numbers in the order of the logits, -0 equal to 0; applied twice it leads back to the value.
 fn ordered(bits: vec4<i32>) -> vec4<i32> {
-  return bits ^ ((bits >> vec4(31u)) & vec4(0x7fffffff));
+  return select(bits, vec4(NONE) - bits, bits < vec4(0));
 }
 
 fn take_logits(lane: u32) {
   for (var i = 0u; i < KEYS; i++) {
     let four = lane % LINKED * KEYS + i;
-    let values = logits[t * params.E / 4u + min(four, params.E / 4u - 1u)] + vec4(0.0);
+    let values = logits[t * params.E / 4u + min(four, params.E / 4u - 1u)];
     keys[i] = select(vec4(NONE), ordered(bitcast<vec4<i32>>(values)), four < params.E / 4u);
   }
 }

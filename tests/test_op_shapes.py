@@ -221,6 +221,20 @@ def test_joining_rows_of_any_shape(gpu: WebGpuDevice, rows: int, sources: int, l
     assert_agrees(gpu, ops.add_gated, {"x": h, "s": h[::-1], "g": normal(rng, rows, 1) * 100}, "f32")
 
 
+@pytest.mark.parametrize(("experts", "top"), [(8, 8), (116, 40), (128, 8)])
+def test_equal_experts_are_ranked_by_their_ids(gpu: WebGpuDevice, experts: int, top: int) -> None:
+    """Whole logits have many equals; -0 and 0 are equal too."""
+    rng = np.random.default_rng(experts)
+    logits = np.round(rng.normal(size=(3, experts))).astype(np.float32)
+    assert (np.signbit(logits) & (logits == 0)).any()
+    w, table = gpu.weight(normal(rng, experts, 6, 64), "q8_0"), gpu.tensor(logits)
+    x, g = gpu.tensor(normal(rng, 3, 64)), gpu.tensor(normal(rng, 64))
+    in_order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    np.testing.assert_array_equal(ops.route(table, top=top)[1].numpy(), in_order)
+    routed = ops.route_gate_up(x, g, table, w, epsilon=1e-6, top=top)
+    np.testing.assert_array_equal(routed[2].numpy(), in_order)
+
+
 @pytest.mark.parametrize("rows", [1, 30])
 def test_adding_experts_in_one_step_or_two_gives_the_same(gpu: WebGpuDevice, rows: int) -> None:
     rng = np.random.default_rng(rows)
