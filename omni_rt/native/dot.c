@@ -87,12 +87,14 @@ INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chai
     vf weight_scales = count == LANES ? vf_load_half(w.scales + b) : vf_load_half_part(w.scales + b, count);
     step_scales scales;
     keep_scales(&scales, weight_scales * vf_load(x.scales[0] + b), weight_scales * vf_load(x.scales[1] + b));
+    if (WEIGHT_BIAS)
+        chains[0] = vf_fma(weight_scales, vf_load(x.corrections + b), chains[0]);
     UNROLL
     for (int s = 0; s < 2 * count / CHUNKS_PER_STEP; s++) {
         int64_t at = 2 * b + s * CHUNKS_PER_STEP;
         if (at % 16 == 0) /* every fourth line: the processor finds those between by itself, and asking takes time */
             prefetch(quants + at * CHUNK);
-        vi sum = dot_step(quants + at * CHUNK, x.quants + at * CHUNK, correction_step(x.corrections + 2 * b, s));
+        vi sum = dot_step(quants + at * CHUNK, x.quants + at * CHUNK, vi_set(0));
         chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
     }
 }
@@ -113,13 +115,16 @@ static float dot_row_int8(weight_rows w, int8_row x) {
     if (b < blocks) { /* half a step: zeros make it whole */
         int8_t padded[LEAST * BLOCK] = {0};
         vf low = vf_zero(), high = vf_zero();
+        float scale = half_value(w.scales[b]);
         memcpy(padded, (const int8_t *)w.values + b * BLOCK, BLOCK);
-        low[0] = half_value(w.scales[b]) * x.scales[0][b];
-        high[0] = half_value(w.scales[b]) * x.scales[1][b];
-        vi sum = dot_step(padded, x.quants + b * BLOCK, correction_step(x.corrections + 2 * b, 0));
+        low[0] = scale * x.scales[0][b];
+        high[0] = scale * x.scales[1][b];
+        vi sum = dot_step(padded, x.quants + b * BLOCK, vi_set(0));
         step_scales scales;
         keep_scales(&scales, low, high);
         chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
+        if (WEIGHT_BIAS)
+            chains[0][0] += scale * x.corrections[b];
     }
     return chain_sum(chains);
 }

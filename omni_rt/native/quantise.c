@@ -1,30 +1,30 @@
 /* Rows of activations in int8, and conversion between the dtypes. Compiled once per level. */
 
 /* A row of K values as int8 in chunks of 16, the halves of the blocks of weights: x = scale * quant, scales[half][block].
- * Where WEIGHT_BIAS is not 0, `corrections` hold -WEIGHT_BIAS times the sum of each chunk's quants. Behind the last block lie
+ * Where WEIGHT_BIAS is not 0, `corrections` hold -WEIGHT_BIAS times the sum of each block's values. Behind the last block lie
  * zeros, so that a step may read past it. */
 typedef struct {
     const int8_t *quants;
     const float *scales[2];
-    const int32_t *corrections;
+    const float *corrections;
 } int8_row;
 
 enum { BLOCK = 32, CHUNK = BLOCK / 2, PADDING = 2 * BLOCK };
 
 INLINE int64_t int8_row_blocks(int64_t k) { return omni_divide_up(k / BLOCK, LANES) * LANES + LANES; }
 INLINE int64_t int8_row_bytes(int64_t k) {
-    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_blocks(k) * 16;
+    return omni_divide_up(k + PADDING, 64) * 64 + int8_row_blocks(k) * 12;
 }
 INLINE int8_row int8_row_at(const char *rows, int64_t k, int64_t index) {
     const char *row = rows + index * int8_row_bytes(k);
     const float *scales = (const float *)(row + omni_divide_up(k + PADDING, 64) * 64);
     int64_t blocks = int8_row_blocks(k);
-    return (int8_row){(const int8_t *)row, {scales, scales + blocks}, (const int32_t *)(scales + 2 * blocks)};
+    return (int8_row){(const int8_t *)row, {scales, scales + blocks}, scales + 2 * blocks};
 }
 
 /* Round LANES chunks to int8. Each has the scale max|x| / n with n from 127 down to 124 that leaves the least squared error:
  * its largest value is exact with any, the others fall differently. */
-static void round_chunks(const float *x, int64_t count, int8_t *quants, float *scales, int32_t *corrections) {
+static void round_chunks(const float *x, int64_t count, int8_t *quants, float *scales, float *corrections) {
     enum { LARGEST = 127, LEAST = 124 };
     const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
     vf values[CHUNK], largest = vf_zero(), best = vf_set(LARGEST), least = vf_set(INFINITY);
@@ -59,9 +59,9 @@ static void round_chunks(const float *x, int64_t count, int8_t *quants, float *s
         }
         memcpy(words[i / 4], &word, sizeof word);
     }
-    vf_store(scales, largest / best);
-    sum *= vi_set(-WEIGHT_BIAS);
-    memcpy(corrections, &sum, sizeof sum);
+    vf scale = largest / best;
+    vf_store(scales, scale);
+    vf_store(corrections, vf_from_int(sum * vi_set(-WEIGHT_BIAS)) * scale);
     for (int64_t lane = 0; lane < count; lane++)
         for (int i = 0; i < CHUNK / 4; i++)
             memcpy(quants + lane * CHUNK + 4 * i, &words[i][lane], 4);
@@ -70,20 +70,21 @@ static void round_chunks(const float *x, int64_t count, int8_t *quants, float *s
 static void quantise_row(const float *x, int64_t k, char *rows, int64_t index) {
     int8_row row = int8_row_at(rows, k, index);
     int8_t *quants = (int8_t *)row.quants;
-    float *low = (float *)row.scales[0], *high = (float *)row.scales[1], scales[LANES], rest[LANES * CHUNK] = {0};
-    int32_t *corrections = (int32_t *)row.corrections;
+    float *low = (float *)row.scales[0], *high = (float *)row.scales[1], *both = (float *)row.corrections;
+    float scales[LANES], corrections[LANES], rest[LANES * CHUNK] = {0};
     int64_t chunks = k / CHUNK;
     memset(quants + k, 0, PADDING);
-    memset(low, 0, (size_t)int8_row_blocks(k) * 16);
+    memset(low, 0, (size_t)int8_row_blocks(k) * 12);
     for (int64_t c = 0; c < chunks; c += LANES) {
         int64_t count = omni_min(LANES, chunks - c);
         const float *from = x + c * CHUNK;
         if (count < LANES)
             from = memcpy(rest, from, (size_t)(count * CHUNK) * sizeof *x);
-        round_chunks(from, count, quants + c * CHUNK, scales, corrections + c);
+        round_chunks(from, count, quants + c * CHUNK, scales, corrections);
         for (int64_t i = 0; i < count; i += 2) {
             low[(c + i) / 2] = scales[i];
             high[(c + i) / 2] = scales[i + 1];
+            both[(c + i) / 2] = corrections[i] + corrections[i + 1];
         }
     }
 }

@@ -4,11 +4,10 @@
  * TILE_ROWS x TILE_VECTORS   vectors of sums that the tile of tile_float.c keeps in registers
  * DOT_TILE_ROWS x DOT_TILE_VECTORS   the same for tile_int8.c
  * CHUNKS_PER_STEP   chunks of 16 int8 that one dot_step takes: the sums of each stay in 4 lanes
- * WEIGHT_BIAS       what the int8 instructions want added to weights (0 or 128); a correction takes it off the sums
+ * WEIGHT_BIAS       what the int8 instructions want added to weights (0 or 128); a correction takes it off sums of blocks
  * vf, vi, vw        vectors of float, int32, and LANES groups of 4 int8
  * transpose(rows)   turn LANES vectors: lane j of rows[i] becomes lane i of rows[j]; any bits
  * dot_step(w, x, start)  start plus the products of the (biased) chunks at w and x; |x| <= 127
- * correction_step(corrections, step)  what dot_step starts at: the corrections of the chunks of a step, one lane each
  * keep_scales, scale_step   keep those of the first and the second halves of LANES blocks; spread those of one step over its lanes
  * dot4(sum, w, x)   per lane: sum plus the product of 4 (biased) weights with the 4 int8 in x
  */

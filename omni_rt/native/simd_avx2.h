@@ -74,10 +74,6 @@ static inline vw vw_load(const int8_t *p) { return _mm256_loadu_si256((const __m
 #ifdef OMNI_VNNI
 /* Unsigned times signed: weights are moved up by 128. */
 #define WEIGHT_BIAS 128
-static inline vi correction_step(const int32_t *corrections, int step) {
-    __m128i low = _mm_cvtsi32_si128(corrections[2 * step]), high = _mm_cvtsi32_si128(corrections[2 * step + 1]);
-    return (vi)_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-}
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     __m256i moved = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)w), _mm256_set1_epi8((char)0x80));
     return (vi)_mm256_dpbusd_avx_epi32((__m256i)start, moved, _mm256_loadu_si256((const __m256i *)x));
@@ -91,10 +87,6 @@ static inline vi dot4(vi sum, vw w, int32_t x) {
 static inline vi dot_signed(vi start, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return start + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
-static inline vi correction_step(const int32_t *corrections, int step) {
-    (void)corrections, (void)step;
-    return vi_set(0);
 }
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     return dot_signed(start, _mm256_loadu_si256((const __m256i *)w), _mm256_loadu_si256((const __m256i *)x));

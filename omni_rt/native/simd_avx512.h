@@ -82,11 +82,6 @@ static inline vf scale_step(const step_scales *scales, int step) {
     const vi quarters = {0, 0, 0, 0, 16, 16, 16, 16, 1, 1, 1, 1, 17, 17, 17, 17}; /* from 16 on they are those of `high` */
     return (vf)_mm512_permutex2var_ps((__m512)scales->low, (__m512i)(quarters + vi_set(2 * step)), (__m512)scales->high);
 }
-static inline vi correction_step(const int32_t *corrections, int step) {
-    const vi quarters = {0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0};
-    __m512i all = _mm512_loadu_si512(corrections + 4 * step);
-    return (vi)_mm512_maskz_permutexvar_epi32(0x1111, (__m512i)quarters, all);
-}
 static inline vw vw_load(const int8_t *p) { return _mm512_loadu_si512(p); }
 static inline vi dot4(vi sum, vw w, int32_t x) {
     return (vi)_mm512_dpbusd_epi32((__m512i)sum, w, _mm512_set1_epi32(x));

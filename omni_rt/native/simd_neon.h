@@ -69,10 +69,6 @@ static inline vi dot16(vi sum, int8x16_t w, int8x16_t x) {
     return sum + (vi)pairs;
 #endif
 }
-static inline vi correction_step(const int32_t *corrections, int step) {
-    (void)corrections, (void)step;
-    return vi_set(0);
-}
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     return dot16(start, vld1q_s8(w), vld1q_s8(x));
 }

@@ -73,10 +73,6 @@ static inline void vf_store_half(uint16_t *p, vf x) {
 }
 static inline vf vf_load_int8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
 
-static inline vi correction_step(const int32_t *corrections, int step) {
-    (void)corrections, (void)step;
-    return vi_set(0);
-}
 static inline vi dot_step(const int8_t *w, const int8_t *x, vi start) {
     int32_t sum = 0;
     for (int i = 0; i < 16; i++)

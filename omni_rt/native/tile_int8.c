@@ -64,13 +64,16 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
             totals[i][v] = vf_zero();
     for (int64_t b = 0; b < blocks; b++) {
         vf block[DOT_TILE_ROWS][DOT_TILE_VECTORS];
+        for (int i = 0; i < count; i++)
+            for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                block[i][v] = WEIGHT_BIAS ? vf_set(x[i].corrections[b]) : vf_zero();
         UNROLL
         for (int half = 0; half < 2; half++) {
             int64_t c = 2 * b + half;
             vi whole[DOT_TILE_ROWS][DOT_TILE_VECTORS];
             for (int i = 0; i < count; i++)
                 for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                    whole[i][v] = WEIGHT_BIAS ? vi_set(x[i].corrections[c]) : vi_set(0);
+                    whole[i][v] = vi_set(0);
             UNROLL
             for (int g = 0; g < CHUNK / 4; g++) {
                 vw w[DOT_TILE_VECTORS];
@@ -85,10 +88,8 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
             }
             groups += CHUNK * DOT_PANEL;
             for (int i = 0; i < count; i++)
-                for (int v = 0; v < DOT_TILE_VECTORS; v++) {
-                    vf scale = vf_set(x[i].scales[half][b]), sum = vf_from_int(whole[i][v]);
-                    block[i][v] = half ? vf_fma(sum, scale, block[i][v]) : sum * scale;
-                }
+                for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                    block[i][v] = vf_fma(vf_from_int(whole[i][v]), vf_set(x[i].scales[half][b]), block[i][v]);
         }
         for (int v = 0; v < DOT_TILE_VECTORS; v++) {
             vf scale = vf_load(scales + b * DOT_PANEL + v * LANES);
