@@ -80,8 +80,14 @@ static float dot_row_f32(weight_rows w, const float *x) { return dot_row_kind(WE
 static float dot_row_f16(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_F16, w, x); }
 static float dot_row_q8(weight_rows w, const float *x) { return dot_row_kind(WEIGHT_Q8_0, w, x); }
 
+/* The products of the chunks of a step: those at w with x from value `at` on. `planes` is a constant, 1 or 2. */
+INLINE vi dot_planes(const int8_t *w, int8_row x, int planes, int64_t at) {
+    vi sum = dot_step(w, x.planes[0] + at, vi_set(0));
+    return planes == 1 ? sum : dot_step(w, x.planes[1] + at, sum * vi_set(FINER));
+}
+
 /* Add blocks [b, b + count) of a q8_0 row times x in int8; `count` is a constant, whole steps and at most LANES. */
-INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chains) {
+INLINE void add_blocks(weight_rows w, int8_row x, int planes, int64_t b, int count, vf *chains) {
     const int8_t *quants = w.values;
     prefetch(w.scales + b);
     vf weight_scales = count == LANES ? vf_load_half(w.scales + b) : vf_load_half_part(w.scales + b, count);
@@ -91,27 +97,27 @@ INLINE void add_blocks(weight_rows w, int8_row x, int64_t b, int count, vf *chai
         chains[0] = vf_fma(weight_scales, vf_load(x.corrections + b), chains[0]);
     UNROLL
     for (int s = 0; s < 2 * count / CHUNKS_PER_STEP; s++) {
-        int64_t at = 2 * b + s * CHUNKS_PER_STEP;
-        if (at % 16 == 0) /* every fourth line: the processor finds those between by itself, and asking takes time */
-            prefetch(quants + at * CHUNK);
-        vi sum = dot_step(quants + at * CHUNK, x.quants + at * CHUNK, vi_set(0));
+        int64_t at = b * BLOCK + s * CHUNKS_PER_STEP * CHUNK;
+        if (at % 256 == 0) /* every fourth line: the processor finds those between by itself, and asking takes time */
+            prefetch(quants + at);
+        vi sum = dot_planes(quants + at, x, planes, at);
         chains[s % CHAINS] = vf_fma(vf_from_int(sum), scale_step(&scales, s), chains[s % CHAINS]);
     }
 }
 
 /* w . x for one q8_0 row, x in int8. */
-static float dot_row_int8(weight_rows w, int8_row x) {
+INLINE float dot_row_int8(weight_rows w, int8_row x, int planes) {
     enum { LEAST = CHUNKS_PER_STEP > 2 ? CHUNKS_PER_STEP / 2 : 1 };
     int64_t blocks = w.k / BLOCK, b = 0;
     vf chains[CHAINS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
     for (; b + LANES <= blocks; b += LANES)
-        add_blocks(w, x, b, LANES, chains);
+        add_blocks(w, x, planes, b, LANES, chains);
     if (b + LANES / 2 <= blocks) {
-        add_blocks(w, x, b, LANES / 2, chains);
+        add_blocks(w, x, planes, b, LANES / 2, chains);
         b += LANES / 2;
     }
     for (; b + LEAST <= blocks; b += LEAST)
-        add_blocks(w, x, b, LEAST, chains);
+        add_blocks(w, x, planes, b, LEAST, chains);
     if (b < blocks) { /* half a step: zeros make it whole */
         int8_t padded[LEAST * BLOCK] = {0};
         vf low = vf_zero(), high = vf_zero();
@@ -119,7 +125,7 @@ static float dot_row_int8(weight_rows w, int8_row x) {
         memcpy(padded, (const int8_t *)w.values + b * BLOCK, BLOCK);
         low[0] = scale * x.scales[0][b];
         high[0] = scale * x.scales[1][b];
-        vi sum = dot_step(padded, x.quants + b * BLOCK, vi_set(0));
+        vi sum = dot_planes(padded, x, planes, b * BLOCK);
         step_scales scales;
         keep_scales(&scales, low, high);
         chains[0] = vf_fma(vf_from_int(sum), scale_step(&scales, 0), chains[0]);
@@ -129,19 +135,25 @@ static float dot_row_int8(weight_rows w, int8_row x) {
     return chain_sum(chains);
 }
 
+static float dot_row_one_plane(weight_rows w, int8_row x) { return dot_row_int8(w, x, 1); }
+static float dot_row_two_planes(weight_rows w, int8_row x) { return dot_row_int8(w, x, 2); }
+
 /* Rows of activations: float rows, or int8 rows of the same length. */
 typedef struct {
     const float *values;
     const char *int8_rows; /* NULL: float */
     int64_t k;
+    int planes; /* of the int8 rows */
 } activation_rows;
 
 /* sums[r] = w[r] . x[t] for `count` weight rows. */
 static void dot_some(weight_rows w, activation_rows x, int64_t t, int64_t count, float *sums) {
     if (x.int8_rows) {
-        int8_row row = int8_row_at(x.int8_rows, x.k, t);
-        for (int64_t r = 0; r < count; r++)
-            sums[r] = dot_row_int8(weight_from(w, r), row);
+        int8_row row = int8_row_at(x.int8_rows, x.k, x.planes, t);
+        for (int64_t r = 0; r < count; r++) {
+            weight_rows one = weight_from(w, r);
+            sums[r] = x.planes == 1 ? dot_row_one_plane(one, row) : dot_row_two_planes(one, row);
+        }
         return;
     }
     const float *row = x.values + t * x.k;

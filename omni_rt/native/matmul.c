@@ -47,8 +47,8 @@ static void matmul_int8_task(void *context, int64_t chunk, int worker) {
         vf sums[DOT_TILE_ROWS][DOT_TILE_VECTORS];
         int64_t count = omni_min(DOT_TILE_ROWS, end - t);
         for (int64_t i = 0; i < count; i++)
-            x[i] = int8_row_at(job->x.int8_rows, job->w.k, t + i);
-        int8_tile_any(panel, blocks, x, count, sums);
+            x[i] = int8_row_at(job->x.int8_rows, job->w.k, job->x.planes, t + i);
+        int8_tile_any(panel, blocks, x, count, job->x.planes, sums);
         for (int64_t i = 0; i < count; i++)
             for (int64_t v = 0, n = first; v < DOT_TILE_VECTORS && n < job->n; v++, n += LANES) {
                 const float *start = job->start ? job->start + (t + i) * job->start_stride + n : NULL;
@@ -67,10 +67,10 @@ static void matmul_int8_task(void *context, int64_t chunk, int worker) {
 static int matmul_run(omni_pool *pool, weight_rows w, const float *x, int64_t t, int64_t as_rows, int64_t n,
                       const float *start, int64_t start_stride, float *y, int int8) {
     int64_t k = w.k, judged = as_rows ? as_rows : t;
-    matmul_job job = {w, {x, NULL, k}, t, n, 0, 1, t, start, start_stride, y, pool};
+    matmul_job job = {w, {x, NULL, k, 1}, t, n, 0, 1, t, start, start_stride, y, pool};
     if (!t || !n)
         return OMNI_DONE;
-    if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k)))
+    if (int8 && !(job.x.int8_rows = quantise_rows(pool, 0, x, t, k, job.x.planes)))
         return OMNI_NO_MEMORY;
     if (judged <= (int8 ? FEW_ROWS_INT8 : w.kind == WEIGHT_Q8_0 ? FEW_ROWS : FEW_ROWS_FLOAT)) {
         job.step = rows_per_chunk(pool, n, weight_bytes(w.kind, k));

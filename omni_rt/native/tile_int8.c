@@ -52,8 +52,8 @@ static void pack_int8(weight_rows w, int64_t first, int64_t rows, char *panel) {
         pack_int8_vector(w, first + v * LANES, rows, v, panel);
 }
 
-/* sums[i][v] = x[i] . panel (DOT_PANEL weight rows) for `count` (a constant <= DOT_TILE_ROWS) rows. */
-INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int count,
+/* sums[i][v] = x[i] . panel (DOT_PANEL weight rows) for `count` <= DOT_TILE_ROWS rows of `planes`, both constants. */
+INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int count, int planes,
                       vf sums[DOT_TILE_ROWS][DOT_TILE_VECTORS]) {
     const float *scales = (const float *)panel;
     const int8_t *groups = (const int8_t *)(scales + blocks * DOT_PANEL);
@@ -71,19 +71,22 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
         for (int half = 0; half < 2; half++) {
             int64_t c = 2 * b + half;
             vi whole[DOT_TILE_ROWS][DOT_TILE_VECTORS];
-            for (int i = 0; i < count; i++)
-                for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                    whole[i][v] = vi_set(0);
             UNROLL
-            for (int g = 0; g < CHUNK / 4; g++) {
-                vw w[DOT_TILE_VECTORS];
-                for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                    w[v] = vw_load(groups + (g * DOT_TILE_VECTORS + v) * 4 * LANES);
-                for (int i = 0; i < count; i++) {
-                    int32_t four;
-                    memcpy(&four, x[i].quants + c * CHUNK + 4 * g, 4);
+            for (int plane = 0; plane < planes; plane++) {
+                for (int i = 0; i < count; i++)
                     for (int v = 0; v < DOT_TILE_VECTORS; v++)
-                        whole[i][v] = dot4(whole[i][v], w[v], four);
+                        whole[i][v] = plane ? whole[i][v] * vi_set(FINER) : vi_set(0);
+                UNROLL
+                for (int g = 0; g < CHUNK / 4; g++) {
+                    vw w[DOT_TILE_VECTORS];
+                    for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                        w[v] = vw_load(groups + (g * DOT_TILE_VECTORS + v) * 4 * LANES);
+                    for (int i = 0; i < count; i++) {
+                        int32_t four;
+                        memcpy(&four, x[i].planes[plane] + c * CHUNK + 4 * g, 4);
+                        for (int v = 0; v < DOT_TILE_VECTORS; v++)
+                            whole[i][v] = dot4(whole[i][v], w[v], four);
+                    }
                 }
             }
             groups += CHUNK * DOT_PANEL;
@@ -103,12 +106,15 @@ INLINE void int8_tile(const char *panel, int64_t blocks, const int8_row *x, int 
             sums[i][v] = totals[i][v];
 }
 
-static void int8_tile_any(const char *panel, int64_t blocks, const int8_row *x, int64_t count,
+static void int8_tile_any(const char *panel, int64_t blocks, const int8_row *x, int64_t count, int planes,
                           vf sums[DOT_TILE_ROWS][DOT_TILE_VECTORS]) {
     switch (count) {
 #define ROWS(n)                                                                                                        \
     case n:                                                                                                            \
-        int8_tile(panel, blocks, x, n, sums);                                                                          \
+        if (planes == 1)                                                                                               \
+            int8_tile(panel, blocks, x, n, 1, sums);                                                                   \
+        else                                                                                                           \
+            int8_tile(panel, blocks, x, n, 2, sums);                                                                   \
         break;
         ROWS(1)
         ROWS(2)

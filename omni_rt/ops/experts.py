@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_rt.ops.contract import INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
+from omni_rt.ops.contract import FINE_ROUNDING, INT8_ROUNDING, Call, Kernel, Native, Tolerance, cdiv, op
 from omni_rt.ops.elementwise import silu_mul
 from omni_rt.ops.grids import GRID_LIMIT, Grid, per_column
 from omni_rt.ops.int8 import LONGEST, ROW_STEP, int8_natives
@@ -119,7 +119,7 @@ def route(logits: Any, *, top: int, normalise: bool = True) -> Any:
 @op(
     "x[T, K], w[E, 2*I, K]:weight, experts[T, A]:i32 -> h[T, A, I]",
     kernels=_slot_kernels("expert_gate_up", ("T", "K", "I", "A"), _gate_up_grid, "K"),
-    natives=int8_natives("expert_gate_up", "T", "E", "A", "I", "K"),
+    natives=int8_natives("expert_gate_up", "T", "E", "A", "I", "K", tolerance=FINE_ROUNDING),
     # Far below 0, silu(g) falls as exp(g): it multiplies the relative error of g by |g|.
     tolerance=Tolerance(nmse=1e-8),
     domain=(
@@ -151,7 +151,7 @@ def expert_gate_up(x: Any, w: Any, experts: Any) -> Any:
         *_int8_down_kernels(),
         *_slot_kernels("expert_down", ("T", "N", "I", "A"), _down_grid, "I"),
     ],
-    natives=int8_natives("expert_down", "T", "E", "A", "I", "N"),
+    natives=int8_natives("expert_down", "T", "E", "A", "I", "N", tolerance=FINE_ROUNDING),
     domain=(
         *({"T": 1, "E": 2, "A": 2, "I": 96 * team, "N": 37} for team in TEAMS_OF_SLOTS),
         {"T": 1, "E": 8, "A": 8, "I": 448, "N": 6},

@@ -72,9 +72,9 @@ def int8_kernels(
     return kernels
 
 
-def int8_natives(name: str, *uniforms: str) -> list[Native]:
+def int8_natives(name: str, *uniforms: str, tolerance: Tolerance = INT8_ROUNDING) -> list[Native]:
     """Return the C bodies of a product, the one that rounds to int8 first: the first that a device may use runs."""
-    rounding = Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=INT8_ROUNDING)
+    rounding = Native(f"{name}_q8_0_int8", uniforms, {"w": "q8_0"}, int8=True, tolerance=tolerance)
     return [rounding, *by_weight(name, *uniforms)]
 
 
