@@ -1,7 +1,7 @@
 /* Rows of activations in int8, and conversion between the dtypes. Compiled once per level. */
 
 /* A row of K values in int8, in chunks of 16, the halves of the blocks of weights, with scales[half][block]. In one plane:
- * x = scale * planes[0]. In two, 15 bits: x = scale * (FINER * planes[0] + planes[1]), the second holds what the first left.
+ * x = scale * planes[0]. In two, 16 bits: x = scale * (FINER * planes[0] + planes[1]), the second holds what the first left.
  * Where WEIGHT_BIAS is not 0, `corrections` hold -WEIGHT_BIAS times the sum of each block's values. Behind the last block lie
  * zeros, so that a step may read past it. */
 typedef struct {

@@ -84,7 +84,7 @@ INT8_ROUNDING = Tolerance(nmse=1e-3, peak=0.2)
 """What rows of activations lose when they are rounded to int8: half a step of 1/127 of the largest in 16."""
 
 FINE_ROUNDING = Tolerance(nmse=1e-8, peak=1e-3)
-"""What they lose in two planes of int8, of which the second is 256 times as fine: 15 bits."""
+"""What they lose in two planes of int8, of which the second is 256 times as fine: 16 bits."""
 
 
 @dataclass(frozen=True)
