@@ -5,7 +5,7 @@
 // work: workgroup (j, e, z) computes COLUMNS * TN / 2 values i for every tile z, z + groups.z, .. of LINES * TM of the
 //   slots from ends[e - 1] to ends[e]
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values at a time
-// lib: grouped_gate_up, grouped, int8_tile, sigmoid
+// lib: grouped_gate_up, grouped, tile_q8, int8_tile, sigmoid
 
 struct Params { T: u32, K: u32, I: u32, A: u32, row_start: u32, row_count: u32 }
 

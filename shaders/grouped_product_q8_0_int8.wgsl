@@ -4,7 +4,7 @@
 // work: workgroup (j, e, z) computes COLUMNS * TN values n for every tile z, z + groups.z, .. of LINES * TM of the
 //   slots from ends[e - 1] to ends[e]
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values at a time
-// lib: grouped_product, grouped, int8_tile
+// lib: grouped_product, grouped, tile_q8, int8_tile
 
 struct Params { T: u32, N: u32, I: u32, A: u32, row_start: u32, row_count: u32 }
 

@@ -3,7 +3,7 @@
 //   row_start.. of N; y [T, N] f32
 // work: workgroup (i, j) computes COLUMNS * TN weight rows from there * i on for LINES * TM rows of x from there * j on
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values of K at a time
-// lib: tiled, int8_tile
+// lib: tiled, tile_q8, int8_tile
 
 struct Params { T: u32, N: u32, K: u32, row_start: u32, row_count: u32 }
 

@@ -2,19 +2,22 @@
 // LINES x COLUMNS lanes, x rounded to int8 and w q8_0, through tiles of STEP blocks of 32 values of K in workgroup memory.
 // Lane l gets rows LINES i + l / COLUMNS of x, COLUMNS j + l % COLUMNS of w. The caller defines TM, TN, STEP, LINES (a power
 // of two), x_q and w_q (arrays of vec4<u32>), x_d (array of vec2<f32>), w_d (array of u32), x_row(m) and w_row(n) (rows to
-// read, always within bounds). Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
+// read, always within bounds) and the lib tile_q8: PLANES int8 for each value of x, and how tiles are
+// multiplied. Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
 
 const COLUMNS: u32 = 256u / LINES;
 const X_ROWS: u32 = LINES * TM;
 const W_ROWS: u32 = COLUMNS * TN;
-const PARTS: u32 = 2u * STEP; // of 16 values in each row of a tile
-const PAD: u32 = 4u / STEP; // keeps lanes that store neighbouring parts in different banks
-const X_LOADS: u32 = (X_ROWS * PARTS + 255u) / 256u;
-const W_LOADS: u32 = (W_ROWS * PARTS + 255u) / 256u;
+const X_PARTS: u32 = 2u * STEP * PLANES; // of 16 int8 in each row of a tile
+const W_PARTS: u32 = 2u * STEP;
+const X_STRIDE: u32 = X_ROWS + 8u / X_PARTS; // keeps lanes that store neighbouring parts in different banks
+const W_STRIDE: u32 = W_ROWS + 8u / W_PARTS;
+const X_LOADS: u32 = (X_ROWS * X_PARTS + 255u) / 256u;
+const W_LOADS: u32 = (W_ROWS * W_PARTS + 255u) / 256u;
 const X_SCALES: u32 = (X_ROWS * STEP + 255u) / 256u;
 const W_SCALES: u32 = (W_ROWS * STEP + 255u) / 256u;
-const X_SIZE: u32 = (X_ROWS + PAD) * PARTS;
-const W_SIZE: u32 = (W_ROWS + PAD) * PARTS;
+const X_SIZE: u32 = X_STRIDE * X_PARTS;
+const W_SIZE: u32 = W_STRIDE * W_PARTS;
 const X_BLOCKS: u32 = X_ROWS * STEP;
 const W_BLOCKS: u32 = W_ROWS * STEP;
 
@@ -36,7 +39,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
   let column = lane % COLUMNS;
   let line = lane / COLUMNS;
   let blocks = quads / 8u;
-  // A lane loads part lane % PARTS of rows lane / PARTS, ..; those of the next tile are under way while this one is used.
+  // Neighbouring lanes load the parts of a row; those of the next tile are under way while this one is used.
   var x_from: array<u32, X_LOADS>;
   var w_from: array<u32, W_LOADS>;
   var next_x: array<vec4<u32>, X_LOADS>;
@@ -46,10 +49,10 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
   var next_x_scale: array<vec2<f32>, X_SCALES>;
   var next_w_scale: array<f32, W_SCALES>;
   for (var i = 0u; i < X_LOADS; i++) {
-    x_from[i] = x_row(min((lane + 256u * i) / PARTS, X_ROWS - 1u)) * blocks * 2u;
+    x_from[i] = x_row(min((lane + 256u * i) / X_PARTS, X_ROWS - 1u)) * blocks * (2u * PLANES);
   }
   for (var i = 0u; i < W_LOADS; i++) {
-    w_from[i] = w_row(min((lane + 256u * i) / PARTS, W_ROWS - 1u)) * blocks * 2u;
+    w_from[i] = w_row(min((lane + 256u * i) / W_PARTS, W_ROWS - 1u)) * blocks * 2u;
   }
   for (var i = 0u; i < X_SCALES; i++) {
     x_scale_from[i] = x_row((lane + 256u * i) % X_ROWS) * blocks;
@@ -61,14 +64,14 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
     if (start > 0u) {
       for (var i = 0u; i < X_LOADS; i++) {
         let load = lane + 256u * i;
-        if (load < X_ROWS * PARTS) {
-          x_tile[load % PARTS * (X_ROWS + PAD) + load / PARTS] = next_x[i];
+        if (load < X_ROWS * X_PARTS) {
+          x_tile[load % X_PARTS * X_STRIDE + load / X_PARTS] = next_x[i];
         }
       }
       for (var i = 0u; i < W_LOADS; i++) {
         let load = lane + 256u * i;
-        if (load < W_ROWS * PARTS) {
-          w_tile[load % PARTS * (W_ROWS + PAD) + load / PARTS] = next_w[i];
+        if (load < W_ROWS * W_PARTS) {
+          w_tile[load % W_PARTS * W_STRIDE + load / W_PARTS] = next_w[i];
         }
       }
       for (var i = 0u; i < X_SCALES; i++) {
@@ -86,11 +89,11 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
     if (start < blocks) {
       // What lies beyond K is read again from its last block and gets a scale of zero.
       for (var i = 0u; i < X_LOADS; i++) {
-        let part = (lane + 256u * i) % PARTS;
-        next_x[i] = x_q[x_from[i] + min(start * 2u + part, blocks * 2u - 1u)];
+        let part = (lane + 256u * i) % X_PARTS;
+        next_x[i] = x_q[x_from[i] + min(start * (2u * PLANES) + part, blocks * (2u * PLANES) - 1u)];
       }
       for (var i = 0u; i < W_LOADS; i++) {
-        let part = (lane + 256u * i) % PARTS;
+        let part = (lane + 256u * i) % W_PARTS;
         next_w[i] = w_q[w_from[i] + min(start * 2u + part, blocks * 2u - 1u)];
       }
       for (var i = 0u; i < X_SCALES; i++) {
@@ -104,26 +107,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
       }
     }
     if (start > 0u) {
-      for (var b = 0u; b < STEP; b++) {
-        var right: array<vec4<u32>, 2u * TN>;
-        var right_scale: array<f32, TN>;
-        for (var j = 0u; j < TN; j++) {
-          right[2u * j] = w_tile[2u * b * (W_ROWS + PAD) + j * COLUMNS + column];
-          right[2u * j + 1u] = w_tile[(2u * b + 1u) * (W_ROWS + PAD) + j * COLUMNS + column];
-          right_scale[j] = w_scales[b * W_ROWS + j * COLUMNS + column];
-        }
-        for (var i = 0u; i < TM; i++) {
-          if (i * LINES < rows) {
-            let low = x_tile[2u * b * (X_ROWS + PAD) + i * LINES + line];
-            let high = x_tile[(2u * b + 1u) * (X_ROWS + PAD) + i * LINES + line];
-            let scale = x_scales[b * X_ROWS + i * LINES + line];
-            for (var j = 0u; j < TN; j++) {
-              let products = vec2(dot_part(low, right[2u * j]), dot_part(high, right[2u * j + 1u]));
-              (*sums)[i][j] += right_scale[j] * dot(scale, products);
-            }
-          }
-        }
-      }
+      multiply_tile(sums, rows, line, column);
       workgroupBarrier();
     }
   }

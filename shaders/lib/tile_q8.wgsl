@@ -1,0 +1,27 @@
+// multiply_tile: adds the products of the tiles of int8_tile to sums, x with one int8 for each value: x = d * q. A block of
+// 32 weights meets two chunks of x.
+
+const PLANES: u32 = 1u;
+
+fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line: u32, column: u32) {
+  for (var b = 0u; b < STEP; b++) {
+    var right: array<vec4<u32>, 2u * TN>;
+    var right_scale: array<f32, TN>;
+    for (var j = 0u; j < TN; j++) {
+      right[2u * j] = w_tile[2u * b * W_STRIDE + j * COLUMNS + column];
+      right[2u * j + 1u] = w_tile[(2u * b + 1u) * W_STRIDE + j * COLUMNS + column];
+      right_scale[j] = w_scales[b * W_ROWS + j * COLUMNS + column];
+    }
+    for (var i = 0u; i < TM; i++) {
+      if (i * LINES < rows) {
+        let low = x_tile[2u * b * X_STRIDE + i * LINES + line];
+        let high = x_tile[(2u * b + 1u) * X_STRIDE + i * LINES + line];
+        let scale = x_scales[b * X_ROWS + i * LINES + line];
+        for (var j = 0u; j < TN; j++) {
+          let products = vec2(dot_part(low, right[2u * j]), dot_part(high, right[2u * j + 1u]));
+          (*sums)[i][j] += right_scale[j] * dot(scale, products);
+        }
+      }
+    }
+  }
+}
