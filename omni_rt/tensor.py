@@ -27,8 +27,10 @@ PLANE_BITS: dict[str, tuple[float, ...]] = {
     "f16": (16,),
     "q8_0": (8, 16 / BLOCK),
     "q8": (8, 32 / CHUNK),
+    "q16": (16, 32 / CHUNK),
 }
-"""Bits per value of each plane of each dtype; q8 are rounded activations, which only a device makes and reads."""
+"""Bits per value of each plane of each dtype; q8 and q16 are activations rounded to one or two int8 a value, which only
+a device makes and reads."""
 
 HOST_TYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),

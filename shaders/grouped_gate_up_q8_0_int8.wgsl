@@ -1,11 +1,11 @@
 // h[t, a, i] = silu(gate) * up; gate = x[t, :] . w[e, i, :], up = x[t, :] . w[e, I + i, :], for the slots
-// t * A + a of each e, x in int8
-// bindings: x_q [T, K] int8, x_d [T, K / 16] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows
+// t * A + a of each e, x in two int8 a value
+// bindings: x_q [T, K / 16, 2, 16] int8, x_d [T, K / 16] f32; w_q [row_count, K] int8, w_d [row_count, K / 32] f16, rows
 //   row_start.. of E * 2 I; slots [T, A] i32; ends [E] i32; h [T, A, I] f32
 // work: workgroup (j, e, z) computes COLUMNS * TN / 2 values i for every tile z, z + groups.z, .. of LINES * TM of the
 //   slots from ends[e - 1] to ends[e]
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values at a time
-// lib: grouped_gate_up, grouped, tile_q8, int8_tile, sigmoid
+// lib: grouped_gate_up, grouped, tile_q16, int8_tile, sigmoid
 
 struct Params { T: u32, K: u32, I: u32, A: u32, row_start: u32, row_count: u32 }
 

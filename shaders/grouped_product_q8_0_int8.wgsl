@@ -1,10 +1,10 @@
-// d[t, a, n] = sum_i x[t, a, i] * w[e, n, i] for the slots t * A + a of each expert e, x in int8
-// bindings: x_q [T, A, I] int8, x_d [T, A, I / 16] f32; w_q [row_count, I] int8, w_d [row_count, I / 32] f16, rows
-//   row_start.. of E * N; slots [T, A] i32; ends [E] i32; d [T, A, N] f32
+// d[t, a, n] = sum_i x[t, a, i] * w[e, n, i] for the slots t * A + a of each expert e, x in two int8 a value
+// bindings: x_q [T, A, I / 16, 2, 16] int8, x_d [T, A, I / 16] f32; w_q [row_count, I] int8, w_d [row_count, I / 32] f16,
+//   rows row_start.. of E * N; slots [T, A] i32; ends [E] i32; d [T, A, N] f32
 // work: workgroup (j, e, z) computes COLUMNS * TN values n for every tile z, z + groups.z, .. of LINES * TM of the
 //   slots from ends[e - 1] to ends[e]
 // tune: TM x TN products per lane, LINES x 256 / LINES lanes, STEP blocks of 32 values at a time
-// lib: grouped_product, grouped, tile_q8, int8_tile
+// lib: grouped_product, grouped, tile_q16, int8_tile
 
 struct Params { T: u32, N: u32, I: u32, A: u32, row_start: u32, row_count: u32 }
 

@@ -25,6 +25,7 @@ PLANES = {
     "f16": (("", "f16"),),
     "q8_0": (("_q", "int8"), ("_d", "f16")),
     "q8": (("_q", "int8"), ("_d", "f32")),
+    "q16": (("_q", "int8"), ("_d", "f32")),
 }
 """The planes of a dtype: what its name ends in, and what the header calls its values."""
 
@@ -75,9 +76,8 @@ def planes(item: Shader) -> list[tuple[str, str, bool]]:
 
 def dtype_of(kernel: Kernel, operand: Operand) -> str:
     """Return the dtype that the kernel takes for an operand: the one it names, or the first of its class."""
-    if operand.name == kernel.rounded:
-        return "q8"
-    return kernel.dtypes.get(operand.name, DTYPE_CLASSES[operand.dtype_class][0])
+    plain = DTYPE_CLASSES[operand.dtype_class][0]
+    return kernel.rounded.get(operand.name, kernel.dtypes.get(operand.name, plain))
 
 
 def file_exists(item: Shader) -> Iterator[str]:

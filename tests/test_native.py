@@ -22,8 +22,17 @@ from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.errors import DeviceError
 from omni_rt.native import sources
 from omni_rt.ops.contract import FINE_ROUNDING, TABLE, Call, Native, Op, Tolerance
-from omni_rt.tensor import BLOCK, CHUNK, Tensor
-from tests.parity import CANARY, CANARY_BYTES, POISON, compare, describe, make_operands, rounded_to_int8
+from omni_rt.tensor import BLOCK, Tensor
+from tests.parity import (
+    CANARY,
+    CANARY_BYTES,
+    POISON,
+    compare,
+    describe,
+    make_operands,
+    rounded_to_int8,
+    rounded_to_int16,
+)
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -71,17 +80,6 @@ def place(device: CpuDevice, values: np.ndarray, dtype: str) -> Tensor:
     return device.tensor(values.astype(np.int32)) if dtype == "i32" else device.weight(values, dtype)
 
 
-def in_two_planes(x: np.ndarray) -> np.ndarray:
-    """Return float64 rows [..., K] as two planes of int8 hold them, in chunks: steps of 1/127, and 1/256 of those."""
-    chunks = x.astype(np.float32).reshape(-1, CHUNK)
-    largest = np.abs(chunks).max(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(largest > 0, np.float32(1) / largest, np.float32(0))
-    scaled = (chunks * (inverse * np.float32(127))).astype(np.float64)
-    rests = np.clip(np.rint((scaled - np.rint(scaled)) * 256), -127, 127)
-    return np.asarray((np.rint(scaled) + rests / 256) * largest / 127).reshape(x.shape)
-
-
 def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
     """Run one case and compare it with the body in float64; int8 bodies also, strictly, on rounded activations."""
     op, body = case.op, case.native
@@ -94,7 +92,7 @@ def check(device: CpuDevice, case: NativeCase, call: Call) -> None:
     assert device.call(plan, operands, [values for values, _ in guards]), f"{case}: the body left the call to NumPy"
     truths = [(host, body.tolerance or op.tolerance)]
     if body.int8:
-        rounded = in_two_planes(host[0]) if body.tolerance == FINE_ROUNDING else rounded_to_int8(host[0])
+        rounded = rounded_to_int16(host[0]) if body.tolerance == FINE_ROUNDING else rounded_to_int8(host[0])
         # Now and then two scales of a chunk leave the same error but for the last bit, and the other one is taken.
         exact = Tolerance(nmse=max(op.tolerance.nmse, 1e-7), peak=5e-3)
         if case.values == "spiky":  # beside a spike of 1e4 the rest of its chunk rounds to nothing: no bound holds

@@ -16,7 +16,7 @@ from omni_rt.devices.plan import SPLIT_ROWS
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.ops.contract import Op
 from omni_rt.tensor import plane_bytes
-from tests.parity import rounded_to_int8
+from tests.parity import rounded
 
 DTYPES = ("f32", "f16", "q8_0")
 Operands = dict[str, np.ndarray]
@@ -59,9 +59,8 @@ def assert_agrees(gpu: WebGpuDevice, op: Op, values: Operands, dtype: str, **att
     if plan.kernel.int8 and "g" in values:
         tolerance = 0.1
     elif plan.kernel.int8:
-        place = [operand.name for operand in op.operands].index(plan.kernel.rounded or op.operands[0].name)
-        least = 124 if plan.kernel.rounded else 127
-        exact[place], tolerance = rounded_to_int8(exact[place], least), 5e-3  # a few are rounded to the neighbour
+        exact[0], (flipped, _) = rounded(plan.kernel, exact[0])
+        tolerance = flipped.peak / 10  # a few are rounded to the neighbour
     got, truth = op(*operands, **attributes), op.body(*exact, **attributes)
     for output, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, truth)), strict=True):
         scale = float(np.abs(expected).max()) + 1e-30

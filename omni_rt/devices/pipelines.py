@@ -33,10 +33,11 @@ MOST_COMPILERS = 8
 
 OWN_KERNELS = {
     "copy_words": ("read-only-storage", "storage", "uniform"),
-    "round_rows": ("read-only-storage", "storage", "storage", "uniform"),
+    "round_rows_q8": ("read-only-storage", "storage", "storage", "uniform"),
+    "round_rows_q16": ("read-only-storage", "storage", "storage", "uniform"),
 }
-"""The device's own kernels, of no op, and the kinds of their bindings: `copy_words` makes a view bindable, `round_rows`
-rounds rows of activations to int8."""
+"""The device's own kernels, of no op, and the kinds of their bindings: `copy_words` makes a view bindable, the others
+round rows of activations to int8, one a value or two."""
 
 Params = tuple[Any, int]
 """A uniform buffer and the byte offset of one set of parameters in it."""
@@ -47,7 +48,7 @@ def binding_kinds(op: Op, kernel: Kernel) -> list[str]:
     kinds = []
     for operand in op.operands:
         kind = "storage" if operand.name in op.mutates else "read-only-storage"
-        dtype = "q8" if operand.name == kernel.rounded else kernel.dtypes[operand.name]
+        dtype = kernel.rounded.get(operand.name, kernel.dtypes[operand.name])
         kinds += [kind] * len(plane_bytes((), dtype))
     return kinds + ["storage"] * len(op.outputs) + ["uniform"] * bool(kernel.uniforms)
 

@@ -244,9 +244,11 @@ class WebGpuDevice(Device):
     def dispatch(self, op: Op, plan: Plan, operands: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Issue the dispatches of a planned call into given outputs."""
         names = [operand.name for operand in op.operands]
-        if plan.kernel.rounded:
-            place = names.index(plan.kernel.rounded)
-            operands = [*operands[:place], self._rounded(operands[place]), *operands[place + 1 :]]
+        if rounded := plan.kernel.rounded:
+            operands = [
+                self._rounded(tensor, rounded[name]) if name in rounded else tensor
+                for name, tensor in zip(names, operands, strict=True)
+            ]
         for index, (params, grid) in enumerate(plan.ranges):
             spans: list[Span] = []
             for name, tensor in zip(names, operands, strict=True):
@@ -262,13 +264,12 @@ class WebGpuDevice(Device):
                 Dispatch(op.name, plan.kernel.shader, plan.variant, dims, plan.pipeline, group, grid, size)
             )
 
-    def _rounded(self, tensor: Tensor) -> Tensor:
-        """Return f32 rows as int8 quants and f32 scales of chunks of 16, rounded by a dispatch of its own."""
-        chunks = tensor.size // CHUNK
-        planes = tuple(Span(self._pool.acquire(size), 0, size) for size in (tensor.size, 4 * chunks))
-        source = self._aligned(tensor.planes[0], False)
-        self._issue_own("round_rows", [source, *planes], {"C": chunks}, min(-(-chunks // 64), 65535))
-        return Tensor(tensor.shape, "q8", self, planes)
+    def _rounded(self, tensor: Tensor, dtype: str) -> Tensor:
+        """Return f32 rows as q8 or q16: int8 quants and f32 scales of chunks of 16, made by a dispatch of its own."""
+        rounded = self._empty(tensor.shape, dtype)
+        source, chunks = self._aligned(tensor.planes[0], False), tensor.size // CHUNK
+        self._issue_own(f"round_rows_{dtype}", [source, *rounded.planes], {"C": chunks}, min(-(-chunks // 64), 65535))
+        return rounded
 
     def _issue_own(self, name: str, spans: list[Span], params: dict[str, int], groups: int) -> None:
         """Issue one of the device's own kernels over spans in the order of its bindings, in `groups` workgroups."""

@@ -84,7 +84,7 @@ INT8_ROUNDING = Tolerance(nmse=1e-3, peak=0.2)
 """What rows of activations lose when they are rounded to int8: half a step of 1/127 of the largest in 16."""
 
 FINE_ROUNDING = Tolerance(nmse=1e-8, peak=1e-3)
-"""What they lose in two planes of int8, of which the second is 256 times as fine: 16 bits."""
+"""What they lose in two int8 a value, of which the second is 256 times as fine: 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Kernel:
     tunable constants, the first is the default. `needs` are device features. `splits` names the operand that may come
     in row ranges: `row_start` and `row_count` then belong to `uniforms`, and the kernel runs once per range. `int8`
     says that it rounds rows of activations to int8, which a device may forbid; `tolerance` is its own, if any.
-    `rounded` names an f32 operand that the device rounds beforehand: the kernel binds int8 quants and f32 scales.
+    `rounded` says as what it takes f32 operands that the device rounds beforehand, by name: q8 or q16, which are int8
+    quants, one a value or two, and f32 scales.
     """
 
     shader: str
@@ -108,7 +109,7 @@ class Kernel:
     needs: tuple[str, ...] = ()
     splits: str | None = None
     int8: bool = False
-    rounded: str | None = None
+    rounded: Mapping[str, str] = field(default_factory=dict)
     tolerance: Tolerance | None = None
 
 

@@ -117,7 +117,7 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
             f"{name}_q8_0_int8", uniforms, _int8_grid, {"w": "q8_0"},
             lambda c: least <= _judged_rows(c) <= most,
             tuple(dict(zip(("TM", "TN", "LINES", "STEP"), tile, strict=True)) for tile in tiles),
-            splits="w", int8=True, rounded="x", tolerance=INT8_ROUNDING,
+            splits="w", int8=True, rounded={"x": "q8"}, tolerance=INT8_ROUNDING,
         )  # fmt: skip
 
     # Tiles of 16 x 64, 64 x 64 and 128 x 64 products; for 64 x 64, STEP 4 asks for 20 KB of workgroup storage.

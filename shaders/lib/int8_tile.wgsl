@@ -2,7 +2,7 @@
 // LINES x COLUMNS lanes, x rounded to int8 and w q8_0, through tiles of STEP blocks of 32 values of K in workgroup memory.
 // Lane l gets rows LINES i + l / COLUMNS of x, COLUMNS j + l % COLUMNS of w. The caller defines TM, TN, STEP, LINES (a power
 // of two), x_q and w_q (arrays of vec4<u32>), x_d (array of vec2<f32>), w_d (array of u32), x_row(m) and w_row(n) (rows to
-// read, always within bounds) and the lib tile_q8: PLANES int8 for each value of x, and how tiles are
+// read, always within bounds) and, before this lib, tile_q8 or tile_q16: PLANES int8 for each value of x, and how tiles are
 // multiplied. Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
 
 const COLUMNS: u32 = 256u / LINES;
