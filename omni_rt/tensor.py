@@ -21,13 +21,16 @@ BLOCK = 32
 CHUNK = 16
 """Values of a row that share one scale where activations are rounded to int8."""
 
+SCALED_TOGETHER = {"q8": CHUNK, "q16": BLOCK}
+"""Values of a row that share one scale in the dtypes of rounded activations."""
+
 PLANE_BITS: dict[str, tuple[float, ...]] = {
     "f32": (32,),
     "i32": (32,),
     "f16": (16,),
     "q8_0": (8, 16 / BLOCK),
-    "q8": (8, 32 / CHUNK),
-    "q16": (16, 32 / CHUNK),
+    "q8": (8, 32 / SCALED_TOGETHER["q8"]),
+    "q16": (16, 32 / SCALED_TOGETHER["q16"]),
 }
 """Bits per value of each plane of each dtype; q8 and q16 are activations rounded to one or two int8 a value, which only
 a device makes and reads."""

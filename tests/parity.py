@@ -16,7 +16,7 @@ from omni_rt import quant
 from omni_rt.devices.memory import Span
 from omni_rt.devices.webgpu import WebGpuDevice
 from omni_rt.ops.contract import DTYPE_CLASSES, TABLE, Call, Kernel, Op, Tolerance
-from omni_rt.tensor import CHUNK, Tensor, plane_bytes
+from omni_rt.tensor import BLOCK, CHUNK, Tensor, plane_bytes
 
 CANARY = 0xA5
 POISON = 0x7F
@@ -86,13 +86,16 @@ def _rows_fit(op: Op, call: Call) -> bool:
 def rounded(kernel: Kernel, x: np.ndarray) -> tuple[np.ndarray, tuple[Tolerance, Tolerance]]:
     """Return float64 rows [..., K] as an int8 kernel sees them, and its error, without and with spikes."""
     if "q16" in kernel.rounded.values():
-        return rounded_to_int16(x), FLIPPED_REST
+        return rounded_to_int16(x, BLOCK), FLIPPED_REST
     return rounded_to_int8(x, 124 if kernel.rounded else 127), FLIPPED
 
 
-def rounded_to_int16(x: np.ndarray) -> np.ndarray:
-    """Return float64 rows [..., K] as they are rounded to two int8 a value: steps of max|x| / 127, and their 256ths."""
-    chunks = x.astype(np.float32).reshape(-1, CHUNK)
+def rounded_to_int16(x: np.ndarray, together: int = CHUNK) -> np.ndarray:
+    """Return float64 rows [..., K] as they are rounded to two int8 a value: steps of max|x| / 127, and their 256ths.
+
+    max|x| is that of `together` values.
+    """
+    chunks = x.astype(np.float32).reshape(-1, together)
     largest = np.abs(chunks).max(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.where(largest > 0, chunks * (np.float32(127) / largest), np.float32(0))

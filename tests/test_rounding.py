@@ -7,22 +7,22 @@ import pytest
 
 from omni_rt import ops
 from omni_rt.devices.webgpu import WebGpuDevice
-from omni_rt.tensor import CHUNK, Tensor
+from omni_rt.tensor import CHUNK, SCALED_TOGETHER, Tensor
 
 RNG = np.random.default_rng(4)
 
 
 def rounded(gpu: WebGpuDevice, x: np.ndarray, dtype: str = "q8") -> tuple[np.ndarray, np.ndarray]:
-    """Return the quants [chunks, 16] and the scales [chunks, 1] of x on a GPU; of q16 the quants are 256 q + rest."""
+    """Return the quants [chunks, 16 or 32] and the scales [chunks, 1] of x on a GPU; of q16 the quants are 256 q + rest."""
     both = gpu._rounded(gpu.tensor(x), dtype)
     quants, scales = (
         gpu.read(Tensor((plane.size // 4,), "i32", gpu, (plane,))).view(kind)
         for plane, kind in zip(both.planes, (np.int8, np.float32), strict=True)
     )
     if dtype == "q16":
-        pairs = quants.reshape(-1, 2, CHUNK).astype(np.int32)
+        pairs = quants.reshape(-1, 2, 16).astype(np.int32)
         quants = 256 * pairs[:, 0] + pairs[:, 1]
-    return quants.reshape(-1, CHUNK), scales.reshape(-1, 1)
+    return quants.reshape(-1, SCALED_TOGETHER[dtype]), scales.reshape(-1, 1)
 
 
 @pytest.mark.parametrize(("dtype", "most", "half"), [("q8", 127, 0.50002), ("q16", 256 * 127, 1.004)])
@@ -33,7 +33,7 @@ def test_each_value_becomes_the_nearest_step(
     """The nearest, but for the last bits of a float and, in q16, a rest of 128, which 127 stands for."""
     x = (RNG.normal(size=(70, 96)) * size * 10.0 ** RNG.integers(-3, 3, (70, 1))).astype(np.float32)
     quants, scales = rounded(gpu, x, dtype)
-    chunks = x.reshape(-1, CHUNK).astype(np.float64)
+    chunks = x.reshape(quants.shape).astype(np.float64)
     steps = np.abs(quants).max(axis=1).astype(np.float64)
     assert most - 3 <= steps.min() <= steps.max() == most
     np.testing.assert_allclose(scales[:, 0], np.abs(chunks).max(axis=1) / steps, rtol=1e-6)

@@ -80,6 +80,7 @@ def linked_lanes(info: Mapping[str, Any]) -> int:
 
 TYPE_BYTES = {"f16": 2, "f32": 4, "u32": 4, "i32": 4, "atomic<u32>": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec2<i32>": 8}
 TYPE_BYTES |= dict.fromkeys(("vec3<f32>", "vec4<f32>", "vec4<u32>", "vec4<i32>"), 16)
+ALIAS = re.compile(r"^alias (\w+) = (.+);", re.MULTILINE)
 WORKGROUP = re.compile(r"^var<workgroup>\s+\w+\s*:\s*(.+);", re.MULTILINE)
 WORKGROUP_SIZE = re.compile(r"@workgroup_size\(([^)]*)\)")
 FUNCTIONS = {"min": min, "max": max}
@@ -89,6 +90,8 @@ CONSTANT = re.compile(r"^(?:const|override) (\w+)(?:: u32)? = (.+?);", re.MULTIL
 def workgroup_storage(source: str, variant: Mapping[str, int]) -> int:
     """Return the bytes of workgroup storage that a specialised source declares; wgpu itself does not check them."""
     values = _constants(source, variant)
+    for alias, meant in ALIAS.findall(source):
+        source = re.sub(rf"\b{alias}\b", meant, source)
     return sum(_type_bytes(declared.strip(), values) for declared in WORKGROUP.findall(source))
 
 

@@ -27,7 +27,7 @@ from omni_rt.devices.stream import Dispatch, Stream, TraceLine
 from omni_rt.devices.upload import Uploads
 from omni_rt.errors import DeviceError
 from omni_rt.quant import Matrix, cut_rows
-from omni_rt.tensor import CHUNK, Tensor, plane_bytes
+from omni_rt.tensor import SCALED_TOGETHER, Tensor, plane_bytes
 
 if TYPE_CHECKING:
     from omni_rt.ops.contract import Call, Kernel, Op
@@ -265,9 +265,9 @@ class WebGpuDevice(Device):
             )
 
     def _rounded(self, tensor: Tensor, dtype: str) -> Tensor:
-        """Return f32 rows as q8 or q16: int8 quants and f32 scales of chunks of 16, made by a dispatch of its own."""
+        """Return f32 rows as q8 or q16, int8 quants and f32 scales, made by a dispatch of its own."""
         rounded = self._empty(tensor.shape, dtype)
-        source, chunks = self._aligned(tensor.planes[0], False), tensor.size // CHUNK
+        source, chunks = self._aligned(tensor.planes[0], False), tensor.size // SCALED_TOGETHER[dtype]
         self._issue_own(f"round_rows_{dtype}", [source, *rounded.planes], {"C": chunks}, min(-(-chunks // 64), 65535))
         return rounded
 

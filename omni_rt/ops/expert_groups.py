@@ -36,19 +36,19 @@ def _group_kernels(name: str, uniforms: tuple[str, ...], columns: Columns, lengt
         shares = min(cdiv(c.T, lines * v["TM"]), cdiv(4 * c.T * c.A, c.E * lines * v["TM"]))
         return columns(c, 256 // lines * v["TN"]), c.E, shares
 
-    def rounded(above: int, most: int, *tiles: tuple[int, int, int]) -> Kernel:
+    def rounded(above: int, most: int, *tiles: tuple[int, int, int, int]) -> Kernel:
         return Kernel(
             f"{name}_q8_0_int8", ranges, grid, {"w": "q8_0"},
             lambda c: above < c.T * c.A / c.E <= most,
-            tuple({"TM": height, "TN": width, "LINES": 8, "STEP": step} for height, width, step in tiles),
+            tuple(dict(zip(("TM", "TN", "LINES", "STEP"), tile, strict=True)) for tile in tiles),
             splits="w", int8=True, rounded={"x": "q16"}, tolerance=FINE_ROUNDING,
         )  # fmt: skip
 
     # Of the rows of a tile whole eights are left out that an expert does not get. Rows in one int8 a value would make a
     # third of the error of a prompt's logits. For 8 x 4, STEP 2 asks for 19 KB of workgroup storage.
     kernels = [
-        rounded(0, 16, (4, 4, 2), (2, 4, 2), (2, 8, 1)),
-        rounded(16, 1 << 30, (8, 4, 2), (8, 4, 1), (8, 2, 2), (4, 8, 1)),
+        rounded(0, 16, (4, 4, 8, 2), (2, 4, 8, 2), (4, 4, 4, 2), (4, 4, 8, 1), (2, 8, 8, 1)),
+        rounded(16, 1 << 30, (8, 4, 8, 2), (8, 4, 4, 2), (4, 4, 8, 2), (8, 4, 8, 1), (8, 2, 8, 2), (6, 4, 8, 2)),
     ]
     for dtype, vector in VECTOR.items():
         for height, above, most in ((1, 0, 8), (2, 8, 1 << 30)):

@@ -1,9 +1,9 @@
 // tile_product: adds the products of LINES * TM rows of x with COLUMNS * TN weight rows to sums, TM x TN of them for each of
 // LINES x COLUMNS lanes, x rounded to int8 and w q8_0, through tiles of STEP blocks of 32 values of K in workgroup memory.
 // Lane l gets rows LINES i + l / COLUMNS of x, COLUMNS j + l % COLUMNS of w. The caller defines TM, TN, STEP, LINES (a power
-// of two), x_q and w_q (arrays of vec4<u32>), x_d (array of vec2<f32>), w_d (array of u32), x_row(m) and w_row(n) (rows to
-// read, always within bounds) and, before this lib, tile_q8 or tile_q16: PLANES int8 for each value of x, and how tiles are
-// multiplied. Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
+// of two), x_q and w_q (arrays of vec4<u32>), x_d (array of Scale), w_d (array of u32), x_row(m) and w_row(n) (rows to
+// read, always within bounds) and, before this lib, tile_q8 or tile_q16: PLANES int8 for each value of x, the Scale of a block
+// of 32 of them, and how tiles are multiplied. Of x only the first `rows` count; `quads` is K / 4. Ends with a barrier.
 
 const COLUMNS: u32 = 256u / LINES;
 const X_ROWS: u32 = LINES * TM;
@@ -21,17 +21,19 @@ const W_SIZE: u32 = W_STRIDE * W_PARTS;
 const X_BLOCKS: u32 = X_ROWS * STEP;
 const W_BLOCKS: u32 = W_ROWS * STEP;
 
+// Beside 1.5 * 2^23 a whole number lies in the low bits of a float: faster than conversions, of which a GPU does few at once.
+const ZERO: i32 = 0x4b400000;
+
 var<workgroup> x_tile: array<vec4<u32>, X_SIZE>;
 var<workgroup> w_tile: array<vec4<u32>, W_SIZE>;
-var<workgroup> x_scales: array<vec2<f32>, X_BLOCKS>; // of the halves of a block
+var<workgroup> x_scales: array<Scale, X_BLOCKS>;
 var<workgroup> w_scales: array<f32, W_BLOCKS>;
 
-fn dot_part(a: vec4<u32>, b: vec4<u32>) -> f32 {
-  // Beside 1.5 * 2^23 a whole number lies in the low bits of a float: faster than conversions, of which a GPU does few at once.
-  var sum = 0x4b400000 + dot4I8Packed(a.x, b.x);
-  sum += dot4I8Packed(a.y, b.y);
-  sum += dot4I8Packed(a.z, b.z);
-  sum += dot4I8Packed(a.w, b.w);
+fn add_dot(sum: i32, a: vec4<u32>, b: vec4<u32>) -> i32 {
+  return sum + dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+}
+
+fn as_float(sum: i32) -> f32 {
   return bitcast<f32>(sum) - 12582912.0;
 }
 
@@ -46,7 +48,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
   var next_w: array<vec4<u32>, W_LOADS>;
   var x_scale_from: array<u32, X_SCALES>;
   var w_scale_from: array<u32, W_SCALES>;
-  var next_x_scale: array<vec2<f32>, X_SCALES>;
+  var next_x_scale: array<Scale, X_SCALES>;
   var next_w_scale: array<f32, W_SCALES>;
   for (var i = 0u; i < X_LOADS; i++) {
     x_from[i] = x_row(min((lane + 256u * i) / X_PARTS, X_ROWS - 1u)) * blocks * (2u * PLANES);
@@ -98,7 +100,7 @@ fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows
       }
       for (var i = 0u; i < X_SCALES; i++) {
         let block = start + (lane + 256u * i) / X_ROWS;
-        next_x_scale[i] = select(vec2(0.0), x_d[x_scale_from[i] + min(block, blocks - 1u)], block < blocks);
+        next_x_scale[i] = select(Scale(), x_d[x_scale_from[i] + min(block, blocks - 1u)], block < blocks);
       }
       for (var i = 0u; i < W_SCALES; i++) {
         let block = w_scale_from[i] + min(start + (lane + 256u * i) / W_ROWS, blocks - 1u);

@@ -1,25 +1,30 @@
-// multiply_tile: adds the products of the tiles of int8_tile to sums, x with two int8 for each value: x = d * (256 q + rest).
-// Chunk by chunk, whose operands take half the registers of a block's. The two products of a chunk join as floats: in one
-// integer beside 1.5 * 2^23 there is no room for both.
+// multiply_tile: adds the products of the tiles of int8_tile to sums, x with two int8 for each value: x = d * (256 q + rest), d
+// of 32 values each. The two products of a block join as floats: in one integer beside 1.5 * 2^23 there is no room for both.
 
 const PLANES: u32 = 2u;
+alias Scale = f32;
 
 fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line: u32, column: u32) {
-  for (var chunk = 0u; chunk < W_PARTS; chunk++) {
-    var right: array<vec4<u32>, TN>;
+  for (var b = 0u; b < STEP; b++) {
+    var right: array<vec4<u32>, 2u * TN>;
     var right_scale: array<f32, TN>;
     for (var j = 0u; j < TN; j++) {
-      right[j] = w_tile[chunk * W_STRIDE + j * COLUMNS + column];
-      right_scale[j] = w_scales[chunk / 2u * W_ROWS + j * COLUMNS + column];
+      right[2u * j] = w_tile[2u * b * W_STRIDE + j * COLUMNS + column];
+      right[2u * j + 1u] = w_tile[(2u * b + 1u) * W_STRIDE + j * COLUMNS + column];
+      right_scale[j] = w_scales[b * W_ROWS + j * COLUMNS + column];
     }
     for (var i = 0u; i < TM; i++) {
       if (i * LINES < rows) {
-        let left = x_tile[2u * chunk * X_STRIDE + i * LINES + line];
-        let rest = x_tile[(2u * chunk + 1u) * X_STRIDE + i * LINES + line];
-        let scale = x_scales[chunk / 2u * X_ROWS + i * LINES + line][chunk % 2u];
+        let row = 4u * b * X_STRIDE + i * LINES + line;
+        let low = x_tile[row];
+        let low_rest = x_tile[row + X_STRIDE];
+        let high = x_tile[row + 2u * X_STRIDE];
+        let high_rest = x_tile[row + 3u * X_STRIDE];
+        let scale = x_scales[b * X_ROWS + i * LINES + line];
         for (var j = 0u; j < TN; j++) {
-          let product = fma(256.0, dot_part(left, right[j]), dot_part(rest, right[j]));
-          (*sums)[i][j] += right_scale[j] * (scale * product);
+          let wholes = as_float(add_dot(add_dot(ZERO, low, right[2u * j]), high, right[2u * j + 1u]));
+          let rests = as_float(add_dot(add_dot(ZERO, low_rest, right[2u * j]), high_rest, right[2u * j + 1u]));
+          (*sums)[i][j] += right_scale[j] * (scale * fma(256.0, wholes, rests));
         }
       }
     }

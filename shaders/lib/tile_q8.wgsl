@@ -1,7 +1,8 @@
-// multiply_tile: adds the products of the tiles of int8_tile to sums, x with one int8 for each value: x = d * q. A block of
-// 32 weights meets two chunks of x.
+// multiply_tile: adds the products of the tiles of int8_tile to sums, x with one int8 for each value: x = d * q, d of 16 values
+// each.
 
 const PLANES: u32 = 1u;
+alias Scale = vec2<f32>;
 
 fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line: u32, column: u32) {
   for (var b = 0u; b < STEP; b++) {
@@ -18,8 +19,9 @@ fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line
         let high = x_tile[(2u * b + 1u) * X_STRIDE + i * LINES + line];
         let scale = x_scales[b * X_ROWS + i * LINES + line];
         for (var j = 0u; j < TN; j++) {
-          let products = vec2(dot_part(low, right[2u * j]), dot_part(high, right[2u * j + 1u]));
-          (*sums)[i][j] += right_scale[j] * dot(scale, products);
+          let low_product = as_float(add_dot(ZERO, low, right[2u * j]));
+          let high_product = as_float(add_dot(ZERO, high, right[2u * j + 1u]));
+          (*sums)[i][j] += right_scale[j] * dot(scale, vec2(low_product, high_product));
         }
       }
     }
