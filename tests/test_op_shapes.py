@@ -235,13 +235,15 @@ def test_equal_experts_are_ranked_by_their_ids(gpu: WebGpuDevice, experts: int, 
 
 
 @pytest.mark.parametrize("rows", [1, 30])
-def test_adding_experts_in_one_step_or_two_gives_the_same(gpu: WebGpuDevice, rows: int) -> None:
+def test_experts_of_rows_together_are_those_of_each_row(gpu: WebGpuDevice, rows: int) -> None:
     rng = np.random.default_rng(rows)
-    ids = np.array([rng.permutation(8)[:4] for _ in range(rows)])
-    values = [normal(rng, rows, 4, 64), normal(rng, 8, 50, 64), ids, normal(rng, rows, 4), normal(rng, rows, 50)]
-    operands = [gpu.weight(array, "f32") if index == 1 else gpu.tensor(array) for index, array in enumerate(values)]
-    whole, added = ops.expert_down(*operands).numpy(), ops.add_experts(*operands).numpy()
-    np.testing.assert_allclose(added, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    x, g, router, r = (gpu.tensor(normal(rng, *shape)) for shape in ((rows, 64), (64,), (8, 64), (rows, 50)))
+    gate_up, down = (gpu.weight(normal(rng, 8, *shape), "f32") for shape in ((64, 64), (50, 32)))
+    normed = ops.rms_norm(x, g, epsilon=1e-6)
+    weights, experts = ops.route(ops.matmul(normed, router), top=4)
+    each = ops.expert_down(ops.expert_gate_up(normed, gate_up, experts), down, experts, weights, r).numpy()
+    together = ops.add_experts(x, g, router, gate_up, down, r, epsilon=1e-6, top=4).numpy()
+    np.testing.assert_allclose(together, each, rtol=0, atol=1e-5 * np.abs(each).max())
 
 
 @pytest.mark.parametrize("as_rows", [8, 1024])

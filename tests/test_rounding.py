@@ -13,7 +13,7 @@ RNG = np.random.default_rng(4)
 
 
 def rounded(gpu: WebGpuDevice, x: np.ndarray, dtype: str = "q8") -> tuple[np.ndarray, np.ndarray]:
-    """Return the quants [chunks, 16 or 32] and the scales [chunks, 1] of x on a GPU; of q16 the quants are 256 q + rest."""
+    """Return the quants [chunks, 16] and the scales [chunks, 1] of x on a GPU; of q16 [chunks, 32], 256 q + rest."""
     both = gpu._rounded(gpu.tensor(x), dtype)
     quants, scales = (
         gpu.read(Tensor((plane.size // 4,), "i32", gpu, (plane,))).view(kind)

@@ -117,14 +117,14 @@ class Experts:
 
     def __call__(self, x: Tensor, norm: Tensor) -> Tensor:
         """Return x plus the weighted experts of its normed rows."""
-        hidden, chosen_weights, chosen = ops.gate_up_routed(
-            x, norm, self.router, self.gate_up, epsilon=self.epsilon, top=self.top
-        )
+        residual = x
         if self.shared_gate is not None:
             shared = ops.gate_up_normed(x, norm, self.shared_gate_up, epsilon=self.epsilon)
             gate = ops.project_normed(x, norm, self.shared_gate, epsilon=self.epsilon)
-            x = ops.add_gated(x, ops.matmul(shared, self.shared_down), gate)
-        return ops.add_experts(hidden, self.down, chosen, chosen_weights, x)
+            residual = ops.add_gated(x, ops.matmul(shared, self.shared_down), gate)
+        return ops.add_experts(
+            x, norm, self.router, self.gate_up, self.down, residual, epsilon=self.epsilon, top=self.top
+        )
 
 
 class Layer:

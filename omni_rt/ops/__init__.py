@@ -6,14 +6,7 @@ from omni_rt.ops.attention import attention
 from omni_rt.ops.contract import TABLE
 from omni_rt.ops.convolution import conv1d, conv1d_activated, conv1d_snake, conv2d, conv_transpose1d
 from omni_rt.ops.elementwise import add, gelu, gelu_tanh, silu, silu_mul, snake
-from omni_rt.ops.expert_groups import (
-    add_experts,
-    add_weighted,
-    expert_slots,
-    gate_up_experts,
-    grouped_gate_up,
-    grouped_product,
-)
+from omni_rt.ops.expert_groups import add_weighted, expert_slots, grouped_gate_up, grouped_product
 from omni_rt.ops.experts import add_gated, expert_down, expert_gate_up, route
 from omni_rt.ops.int8 import in_int8
 from omni_rt.ops.largest import argmax_merge, argmax_parts, largest
@@ -23,7 +16,7 @@ from omni_rt.ops.normed_matmul import gate_up_normed, norm_gate_up, norm_matmul,
 from omni_rt.ops.pooling import elu, gate_channels, pool, relu, tanh
 from omni_rt.ops.position import angles, kv_append, norm_rope_append, rope, rope_append
 from omni_rt.ops.reading import read_all
-from omni_rt.ops.routed_experts import gate_up_routed, route_gate_up
+from omni_rt.ops.routed_experts import add_experts, route_gate_up
 from omni_rt.ops.rows import add_rows, concat_rows, embed, embed_sum, splice
 from omni_rt.ops.sampling import advance, argmax, mark, penalise, put, sample, sample_embed
 from omni_rt.ops.split_attention import attend, attention_merge, attention_parts
@@ -63,9 +56,7 @@ __all__ = [
     "expert_gate_up",
     "expert_slots",
     "gate_channels",
-    "gate_up_experts",
     "gate_up_normed",
-    "gate_up_routed",
     "gelu",
     "gelu_tanh",
     "grouped_gate_up",

@@ -1,12 +1,12 @@
-"""Experts of one row in few steps: its norm, the routing, and gate and up of the chosen experts in one."""
+"""Experts as a whole: of one row in few steps, the routing and gate and up of the chosen in one; of many in groups."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from omni_rt.ops.contract import cdiv, op
-from omni_rt.ops.expert_groups import gate_up_experts
-from omni_rt.ops.experts import expert_gate_up, route
+from omni_rt.ops.expert_groups import add_weighted, expert_slots, grouped_gate_up, grouped_product, in_groups
+from omni_rt.ops.experts import expert_down, expert_gate_up, route
 from omni_rt.ops.int8 import in_int8, int8_calls, int8_kernels, teams
 from omni_rt.ops.matmul import matmul
 from omni_rt.ops.norm import rms_norm
@@ -49,16 +49,23 @@ def route_gate_up(
     return expert_gate_up.body(rms_norm.body(x, g, epsilon=epsilon), w, experts), weights, experts
 
 
-def gate_up_routed(
-    x: Tensor, g: Tensor, router: Tensor, w: Tensor, *, epsilon: float, top: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Route rms_norm(x, g) and pass it through gate and up of its experts: on a GPU in two steps for one row.
+def add_experts(
+    x: Tensor, g: Tensor, router: Tensor, gate_up: Tensor, down: Tensor, r: Tensor, *, epsilon: float, top: int
+) -> Tensor:
+    """Add to r the weighted experts of rms_norm(x, g), of each row the `top` that its router logits choose.
 
-    x [T, K], g [K], router [E, K], w [E, 2 I, K]; returns h [T, top, I], and weights and experts [T, top].
+    x [T, K], g [K], router [E, K], gate_up [E, 2 I, K], down [E, N, I], r [T, N]; returns [T, N]. One row on a GPU
+    takes few steps, of many rows each expert gets its own together.
     """
-    if in_int8(x, w) and len(router) % 4 == 0 and len(router) <= MOST_EXPERTS:
+    count = len(router)
+    if in_int8(x, gate_up) and count % 4 == 0 and count <= MOST_EXPERTS:
         logits = norm_matmul(x, g, router, epsilon=epsilon)
-        return route_gate_up(x, g, logits, w, epsilon=epsilon, top=top)
+        hidden, weights, experts = route_gate_up(x, g, logits, gate_up, epsilon=epsilon, top=top)
+        return expert_down(hidden, down, experts, weights, r)
     normed = rms_norm(x, g, epsilon=epsilon)
     weights, experts = route(matmul(normed, router), top=top)
-    return gate_up_experts(normed, w, experts), weights, experts
+    if in_groups(experts, count):
+        slots, ends = expert_slots(experts, E=count)
+        hidden = grouped_gate_up(normed, gate_up, slots, ends)
+        return add_weighted(grouped_product(hidden, down, slots, ends), weights, r)
+    return expert_down(expert_gate_up(normed, gate_up, experts), down, experts, weights, r)

@@ -21,9 +21,6 @@ const W_SIZE: u32 = W_STRIDE * W_PARTS;
 const X_BLOCKS: u32 = X_ROWS * STEP;
 const W_BLOCKS: u32 = W_ROWS * STEP;
 
-// Beside 1.5 * 2^23 a whole number lies in the low bits of a float: faster than conversions, of which a GPU does few at once.
-const ZERO: i32 = 0x4b400000;
-
 var<workgroup> x_tile: array<vec4<u32>, X_SIZE>;
 var<workgroup> w_tile: array<vec4<u32>, W_SIZE>;
 var<workgroup> x_scales: array<Scale, X_BLOCKS>;
@@ -31,10 +28,6 @@ var<workgroup> w_scales: array<f32, W_BLOCKS>;
 
 fn add_dot(sum: i32, a: vec4<u32>, b: vec4<u32>) -> i32 {
   return sum + dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
-}
-
-fn as_float(sum: i32) -> f32 {
-  return bitcast<f32>(sum) - 12582912.0;
 }
 
 fn tile_product(sums: ptr<function, array<array<f32, TN>, TM>>, quads: u32, rows: u32, lane: u32) {

@@ -1,5 +1,5 @@
 // multiply_tile: adds the products of the tiles of int8_tile to sums, x with two int8 for each value: x = d * (256 q + rest), d
-// of 32 values each. The two products of a block join as floats: in one integer beside 1.5 * 2^23 there is no room for both.
+// of 32 values each.
 
 const PLANES: u32 = 2u;
 alias Scale = f32;
@@ -22,9 +22,9 @@ fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line
         let high_rest = x_tile[row + 3u * X_STRIDE];
         let scale = x_scales[b * X_ROWS + i * LINES + line];
         for (var j = 0u; j < TN; j++) {
-          let wholes = as_float(add_dot(add_dot(ZERO, low, right[2u * j]), high, right[2u * j + 1u]));
-          let rests = as_float(add_dot(add_dot(ZERO, low_rest, right[2u * j]), high_rest, right[2u * j + 1u]));
-          (*sums)[i][j] += right_scale[j] * (scale * fma(256.0, wholes, rests));
+          let wholes = add_dot(add_dot(0, low, right[2u * j]), high, right[2u * j + 1u]);
+          let product = add_dot(add_dot(256 * wholes, low_rest, right[2u * j]), high_rest, right[2u * j + 1u]);
+          (*sums)[i][j] += right_scale[j] * (scale * f32(product));
         }
       }
     }

@@ -4,6 +4,13 @@
 const PLANES: u32 = 1u;
 alias Scale = vec2<f32>;
 
+// Beside 1.5 * 2^23 a whole number lies in the low bits of a float: faster than conversions, of which a GPU does few at once.
+const ZERO: i32 = 0x4b400000;
+
+fn as_float(sum: i32) -> f32 {
+  return bitcast<f32>(sum) - 12582912.0;
+}
+
 fn multiply_tile(sums: ptr<function, array<array<f32, TN>, TM>>, rows: u32, line: u32, column: u32) {
   for (var b = 0u; b < STEP; b++) {
     var right: array<vec4<u32>, 2u * TN>;
