@@ -45,8 +45,8 @@ def _group_kernels(name: str, uniforms: tuple[str, ...], columns: Columns, lengt
         )  # fmt: skip
 
     # Of the rows of a tile whole lines are left out that an expert does not get. Rows in one int8 a value would make a
-    # third of the error of a prompt's logits. Tiles of 64 x 128 with STEP 2 ask for 18 KB of workgroup storage, those of
-    # 16 x 256 for 21 KB.
+    # third of the error of a prompt's logits. With STEP 2, tiles of 64 x 128 ask for 18 KB of workgroup storage, those
+    # of 16 x 256 for 21 KB.
     kernels = [
         rounded(0, 16, (4, 4, 8, 2), (2, 4, 8, 2), (4, 4, 4, 2), (4, 2, 4, 2)),
         rounded(16, 1 << 30, (8, 4, 8, 2), (8, 2, 4, 2), (4, 4, 8, 2), (8, 4, 8, 1)),

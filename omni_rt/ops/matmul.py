@@ -123,7 +123,7 @@ def _int8_kernels(name: str, uniforms: tuple[str, ...]) -> list[Kernel]:
     # Tiles of 16 x 64, 32 x 64, 64 x 64 and 128 x 64 products; for 64 x 64, STEP 4 asks for 20 KB of workgroup storage.
     return [
         kernel(INT8_ROWS, 127, (2, 2, 8, 4), (4, 2, 8, 2)),
-        kernel(128, 383, (4, 2, 8, 4), (8, 2, 8, 4), (4, 2, 8, 2)),
+        kernel(128, 383, (4, 2, 8, 4), (8, 2, 8, 4)),
         kernel(384, 1023, (8, 2, 8, 4), (8, 2, 8, 2), (8, 4, 16, 2)),
         kernel(1024, 1 << 20, (8, 4, 16, 2), (8, 2, 8, 4)),
     ]
