@@ -100,11 +100,7 @@ fn attend_step(part: u32, parts: u32, head: u32, lane: u32) {
     tell(FADE, fade, lane);
     tell(WEIGHT, weight, lane);
     listen();
-    for (var k = 0u; k < REPEAT; k++) {
-      let factor = hear(FADE, fade, k, lane);
-      gathered[k].low *= factor;
-      gathered[k].high *= factor;
-    }
+    fade_gathered(fade, lane);
     for (var q = 0u; q < KEYS; q++) {
       let value = eight(values[q]);
       for (var k = 0u; k < REPEAT; k++) {

@@ -40,15 +40,20 @@ fn merge_slots(head: u32, part: u32, lane: u32, own_peak: f32, own_total: f32) {
   let share = exp(own_peak - peak);
   tell(FADE, share, lane);
   listen();
-  for (var k = 0u; k < REPEAT; k++) {
-    let factor = hear(FADE, share, k, lane);
-    gathered[k].low *= factor;
-    gathered[k].high *= factor;
-  }
+  fade_gathered(share, lane);
   if (TOGETHER == 2u) {
     add_pairs(head, part, lane);
   } else {
     add_halves(head, part, lane);
+  }
+}
+
+// Multiplies what was gathered for each head by what the lane of that head told.
+fn fade_gathered(told: f32, lane: u32) {
+  for (var k = 0u; k < REPEAT; k++) {
+    let factor = hear(FADE, told, k, lane);
+    gathered[k].low *= factor;
+    gathered[k].high *= factor;
   }
 }
 
