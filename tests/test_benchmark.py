@@ -41,8 +41,28 @@ def test_timing_says_what_ran_how_long_and_what_share_of_reading(device: Device)
         assert timing.gigabytes_per_second == pytest.approx(timing.nbytes / timing.microseconds / 1e3)
         assert timing.share == pytest.approx(timing.gigabytes_per_second / yardstick.gigabytes_per_second)
         assert timing.as_json()["share_of_as_much"] == timing.reading_microseconds / timing.microseconds > 0
+        apart = timing.side_by_side_microseconds
+        assert (apart is None) == (device.kind == "cpu") == (timing.share_side_by_side is None)
+        if apart is not None:
+            rate = timing.nbytes / apart / 1e3
+            assert timing.share_side_by_side == pytest.approx(rate / yardstick.gigabytes_per_second)
     first = TABLE["silu_mul"].bench[0]
     assert found[0].nbytes == 3 * 4 * first["T"] * first["N"]
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_calls_wait_by_writing_where_the_one_before_wrote(gpu: Device, waiting: bool) -> None:
+    op = TABLE["silu"]
+    single = call.OpCall(op, {"T": 3, "N": 40}, {"x": "f32"})
+    written = []
+
+    def launch(operands: Sequence[Tensor]) -> Tensor:
+        output = op(*operands)
+        written.append(output.planes[0].block.serial)
+        return output
+
+    single.stopwatch(gpu, launch, [single.upload(gpu) for _ in range(5)], waiting=waiting)()
+    assert len(written) == 5 and len(set(written)) == (1 if waiting else 5)
 
 
 @pytest.mark.parametrize("nbytes", [1, 20_040, 13_411_008, 26_813_440])

@@ -246,7 +246,7 @@ def test_bench_model_times_every_stage(program: Program, arguments: tuple[str, .
             next(s for s in found["stages"] if s["name"].startswith(f"thinker, {n}")) for n in ("d", "f")
         )
         assert decoding["share_of_reading"] == pytest.approx(decoding["gb_per_s"] / found["read_gb_per_s"])
-        assert first["unit"] == "start" and first["milliseconds"] > prompts[0]["milliseconds"] / 2
+        assert first["unit"] == "start"
 
 
 def test_a_shape_that_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

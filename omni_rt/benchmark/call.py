@@ -1,7 +1,7 @@
 """One call of an op at a size of a real model: its operands, what the NumPy body makes of them, and how to time it.
 
 Operands lie far apart: so many sets that no cache holds what they touch, unless they are small. Each call waits for the
-one before it, as in a decoding step.
+one before it, as in a decoding step, or on a GPU none for another.
 """
 
 from __future__ import annotations
@@ -99,12 +99,21 @@ class OpCall:
                 raise DeviceError(f"{what} on {device.name} computes {name} wrongly: error {error:.1e}")
         return operands
 
-    def stopwatch(self, device: Device, launch: Launch, sets: Sequence[Sequence[Tensor]]) -> Callable[[], float]:
-        """Return a callable that runs the call once with each set of operands; it returns the seconds per call."""
+    def stopwatch(
+        self, device: Device, launch: Launch, sets: Sequence[Sequence[Tensor]], *, waiting: bool = True
+    ) -> Callable[[], float]:
+        """Return a callable that runs the call once with each set of operands; it returns the seconds per call.
+
+        Outputs that are let go are what the next call writes to, so that it waits; without `waiting` they are kept.
+        """
 
         def step() -> None:
+            kept = []
             for operands in sets:
-                launch(operands)
+                if waiting:
+                    launch(operands)
+                else:
+                    kept.append(launch(operands))
 
         run = device.stopwatch(step)
         return lambda: run() / len(sets)

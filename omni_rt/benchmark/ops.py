@@ -24,7 +24,8 @@ from omni_rt.tensor import Tensor
 class OpTiming:
     """How long one call of an op takes: median microseconds, bytes touched, GB/s, and the share of the reading rate.
 
-    `reading_microseconds` are what reading as many bytes takes, in one call that does nothing else. `gflops` are 10^9
+    `reading_microseconds` are what reading as many bytes takes, in one call that does nothing else.
+    `side_by_side_microseconds` are what a call takes where none waits for another, on a GPU. `gflops` are 10^9
     operations per second where the op counts them. `numpy_microseconds` tell how long the NumPy body takes, on a CPU.
     """
 
@@ -38,6 +39,7 @@ class OpTiming:
     gigabytes_per_second: float
     share: float
     reading_microseconds: float
+    side_by_side_microseconds: float | None
     gflops: float | None
     numpy_microseconds: float | None
     runs: int
@@ -47,9 +49,16 @@ class OpTiming:
         """How fast it is beside reading as many bytes: 1 where it takes no longer."""
         return self.reading_microseconds / self.microseconds
 
+    @property
+    def share_side_by_side(self) -> float | None:
+        """The share of the reading rate at which calls touch bytes that do not wait for each other."""
+        alone = self.side_by_side_microseconds
+        return None if alone is None else self.share * self.microseconds / alone
+
     def as_json(self) -> dict[str, Any]:
         """Return the timing as plain values."""
-        return asdict(self) | {"share_of_as_much": self.share_of_as_much}
+        shares = {"share_of_as_much": self.share_of_as_much, "share_side_by_side": self.share_side_by_side}
+        return asdict(self) | shares
 
 
 def timings(
@@ -76,14 +85,15 @@ def timings(
 
 def format_table(found: Sequence[OpTiming]) -> str:
     """Return timings as lines of aligned columns; those of NumPy only where it was timed."""
-    heading = "op, kernel, dtypes, size, us, MB, GB/s, of reading, of as much, GFLOP/s, NumPy us, ratio"
+    heading = "op, kernel, dtypes, size, us, MB, GB/s, of reading, of as much, side by side, GFLOP/s, NumPy us, ratio"
     rows = [heading.split(", ")]
     for timing in found:
         dtypes = ",".join(dict.fromkeys(timing.dtypes.values()))
         size = ",".join(f"{name}={_short(value)}" for name, value in timing.dims.items())
         kernel = " ".join([timing.kernel, *(f"{name}={value}" for name, value in timing.variant.items())])
         numbers = [f"{timing.microseconds:.1f}", f"{timing.nbytes / 1e6:.2f}", f"{timing.gigabytes_per_second:.2f}"]
-        numbers += [f"{timing.share:.0%}", f"{timing.share_of_as_much:.0%}"]
+        apart = timing.share_side_by_side
+        numbers += [f"{timing.share:.0%}", f"{timing.share_of_as_much:.0%}", "-" if apart is None else f"{apart:.0%}"]
         numbers += ["-" if timing.gflops is None else f"{timing.gflops:.1f}"]
         if timing.numpy_microseconds is not None:
             ratio = timing.numpy_microseconds / timing.microseconds
@@ -112,18 +122,20 @@ def _time(device: Device, call: OpCall, seconds: float) -> OpTiming:
     def launch(operands: Sequence[Tensor]) -> Any:
         return call.op(*operands, **call.attributes)
 
-    def measure(device: Device, first: list[Tensor]) -> list[float]:
+    def measure(device: Device, first: list[Tensor]) -> list[list[float]]:
         single = call.stopwatch(device, launch, [first])()
-        return repeat([call.stopwatch(device, launch, call.spread(device, first, single))], seconds)[0]
+        sets = call.spread(device, first, single)
+        ways = (True, False) if device.kind == "wgpu" else (True,)
+        return repeat([call.stopwatch(device, launch, sets, waiting=waiting) for waiting in ways], seconds)
 
     first = call.check(device, launch, call.op.name)
     kernel, variant = device.kernel(call.op, first, call.attributes)
-    readings = measure(device, first)
+    readings, *apart = measure(device, first)
     microseconds = median(readings) * 1e6
     numpy_microseconds = microseconds if kernel == NUMPY else None
     if isinstance(device, CpuDevice) and numpy_microseconds is None:
         plain = CpuDevice(level=NUMPY)
-        numpy_microseconds = median(measure(plain, call.upload(plain))) * 1e6
+        numpy_microseconds = median(measure(plain, call.upload(plain))[0]) * 1e6
     rate = call.touched_bytes / microseconds / 1e3
     return OpTiming(
         op=call.op.name,
@@ -136,6 +148,7 @@ def _time(device: Device, call: OpCall, seconds: float) -> OpTiming:
         gigabytes_per_second=rate,
         share=1.0,
         reading_microseconds=microseconds,
+        side_by_side_microseconds=median(apart[0]) * 1e6 if apart else None,
         gflops=None if call.flops is None else call.flops / microseconds / 1e3,
         numpy_microseconds=numpy_microseconds,
         runs=len(readings),

@@ -114,6 +114,7 @@ def bench_ops(names: tuple[str, ...], seconds: float, dtypes: tuple[str, ...], d
 
     "of reading" is the rate as a share of the bandwidth of reading alone, measured in the same run. "of as much"
     compares it with reading just as many bytes in one call: a short one is over before reading is at its full rate.
+    "side by side" is the share of reading of calls of which none waits for another.
 
     On the CPU the NumPy bodies are timed too: the ratio says how many times faster C is. Each result is compared with
     the NumPy body first.
