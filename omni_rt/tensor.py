@@ -1,7 +1,8 @@
 """The tensor: a logical shape and dtype over one or two planes that live on a device.
 
-A tensor is contiguous in row-major order. `q8_0` has two planes, int8 quants and f16 scales (see quant.py); every other
-dtype has one. A plane is whatever the device stores: a NumPy array on the CPU, a span of a GPU buffer on wgpu.
+A tensor is contiguous in row-major order. `q8_0` has two planes, int8 quants and f16 scales (see quant.py), rounded
+activations have quants and f32 scales; every other dtype has one. A plane is whatever the device stores: a NumPy array
+on the CPU, a span of a GPU buffer on wgpu.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BLOCK = 32
 """Values that share one scale in `q8_0`."""
 
 CHUNK = 16
-"""Values of a row that share one scale where activations are rounded to int8."""
+"""Values of a row that share one scale where activations are rounded to int8; of two a value on a GPU, a BLOCK does."""
 
 SCALED_TOGETHER = {"q8": CHUNK, "q16": BLOCK}
 """Values of a row that share one scale in the dtypes of rounded activations."""
@@ -52,7 +53,7 @@ def plane_bytes(shape: Sequence[int], dtype: str) -> tuple[int, ...]:
 class Tensor:
     """An immutable handle on values that live on a device.
 
-    `shape` is logical, `dtype` one of f32, i32, f16, q8_0. `parts` is empty, or the row ranges of a tensor that is
+    `shape` is logical, `dtype` a key of PLANE_BITS. `parts` is empty, or the row ranges of a tensor that is
     larger than the device can bind at once: tensors over consecutive rows (of the flattened leading axes).
     """
 

@@ -1,5 +1,5 @@
-// q[i] = round(x[i] / (256 d[i / 32])), rest[i] = round(x[i] / d[i / 32] - 256 q[i]) within +-127, d[c] = max |x[i]| of chunk c /
-// 256 / 127: rows rounded to two int8 a value in chunks of 32, for kernels that multiply int8 with int8
+// q[i] = round(x[i] / (256 d[i / 32])), rest[i] = round(x[i] / d[i / 32] - 256 q[i]) within +-127, d[c] = m / (256 * 127) with m
+// the largest |x[i]| of chunk c: rows rounded to two int8 a value in chunks of 32, for kernels that multiply int8 with int8
 // bindings: x [C, 32] f32; q [C, 2, 2, 16] int8, 16 q and their rests, twice a chunk; d [C] f32
 // work: a lane rounds a chunk, in strides of the grid
 

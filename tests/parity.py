@@ -27,7 +27,8 @@ FLIPPED = Tolerance(nmse=2e-5, peak=0.05), Tolerance(nmse=1e-4, peak=0.05)
 with spikes, beside which a step is large. Another scale would be 6e-5 off by a hundredth of it."""
 
 FLIPPED_REST = Tolerance(nmse=1e-9, peak=1e-3), FLIPPED[1]
-"""The same where a value is two int8 and steps are 256 times smaller. Without the second it would be 1e-5 off."""
+"""The same where a value is two int8 and steps are 256 times smaller. Without the second it would be 3e-5 off,
+of values that are all negative 1e-7 at least."""
 
 
 @dataclass(frozen=True)

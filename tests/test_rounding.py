@@ -37,7 +37,8 @@ def test_each_value_becomes_the_nearest_step(
     steps = np.abs(quants).max(axis=1).astype(np.float64)
     assert most - 3 <= steps.min() <= steps.max() == most
     np.testing.assert_allclose(scales[:, 0], np.abs(chunks).max(axis=1) / steps, rtol=1e-6)
-    assert (np.abs(chunks - quants * scales.astype(np.float64)) <= half * scales).all()
+    off = np.abs(chunks - quants * scales.astype(np.float64)) / scales
+    assert off.max() <= half and (off > 0.504).mean() <= 1 / 200
 
 
 def test_the_steps_of_a_chunk_are_those_with_the_least_error(gpu: WebGpuDevice) -> None:

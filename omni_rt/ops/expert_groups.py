@@ -44,7 +44,7 @@ def _group_kernels(name: str, uniforms: tuple[str, ...], columns: Columns, lengt
             splits="w", int8=True, rounded={"x": "q16"}, tolerance=FINE_ROUNDING,
         )  # fmt: skip
 
-    # Of the rows of a tile whole lines are left out that an expert does not get. Rows in one int8 a value would make a
+    # Rows of a tile that an expert does not get are left out, LINES at a time. In one int8 a value, rows would make a
     # third of the error of a prompt's logits. With STEP 2, tiles of 64 x 128 ask for 18 KB of workgroup storage, those
     # of 16 x 256 for 21 KB.
     kernels = [

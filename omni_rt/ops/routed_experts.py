@@ -55,7 +55,7 @@ def add_experts(
     """Add to r the weighted experts of rms_norm(x, g), of each row the `top` that its router logits choose.
 
     x [T, K], g [K], router [E, K], gate_up [E, 2 I, K], down [E, N, I], r [T, N]; returns [T, N]. One row on a GPU
-    takes few steps, of many rows each expert gets its own together.
+    takes few steps; of many rows, all that chose an expert meet it in one reading of its weights.
     """
     count = len(router)
     if in_int8(x, gate_up) and count % 4 == 0 and count <= MOST_EXPERTS:
